@@ -1,0 +1,1 @@
+"""NIR graph and trace to a Lava simulation and a parity report. Importing this package loads neither torch nor Lava."""

@@ -1,0 +1,1 @@
+"""The embedded text; see SOURCES.md beside it."""

@@ -1,0 +1,24 @@
+"""The project's exceptions: each carries the exit code that a command ends with.
+
+    0  done and equal        1  parity failed        2  usage or bad input        3  an extra is missing
+"""
+
+from __future__ import annotations
+
+
+class SpeakError(Exception):
+    """Bad input or impossible request. The message is one line: what, where, what was found, what to do."""
+
+    exit_code = 2
+
+
+class ParityError(SpeakError):
+    """Two backends disagree."""
+
+    exit_code = 1
+
+
+class MissingExtra(SpeakError, ImportError):
+    """An optional dependency is absent. The message names the command that installs it."""
+
+    exit_code = 3

@@ -1,0 +1,150 @@
+"""The gated-reset leaky integrate-and-fire neuron in plain numpy: the oracle every backend is compared with.
+
+Per sequence, at each position t, all in float32 and in this order (paper Eq. 1, 9-11):
+
+    u_t = decay * v_{t-1} + gain * I_t          membrane potential before reset
+    s_t = 1 if u_t >= threshold else 0          spike
+    m_t = 1 if e_t > 0 else 0                   gate, the same as sigmoid(e_t) > 0.5
+    v_t = u_t                                   if s_t = 0
+        = reset_potential                       if s_t = 1 and m_t = 1   (hard reset)
+        = u_t - reset_scale * threshold         if s_t = 1 and m_t = 0   (scaled soft reset)
+
+Rounding is part of the definition: `reset_scale * threshold` is rounded to float32 once, each product is rounded before
+the addition, nothing is fused or reassociated, and the branches are selected, never multiplied by masks.
+
+Reset modes, each a choice of what the two gate values do:
+
+    gated       hard | scaled soft     SPEAK
+    hard        hard | hard            the gate is read as always open
+    soft        soft | soft            the gate is read as never open
+    none        none | none            the potential is never reset
+    hard/none   hard | none
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+ResetMode = Literal["gated", "hard", "soft", "none", "hard/none"]
+RESET_MODES: tuple[str, ...] = get_args(ResetMode)
+
+# What a mode makes of the gate (None: as given), and whether the soft branch subtracts anything.
+GATE_RULE: dict[str, bool | None] = {"gated": None, "hard": True, "soft": False, "none": False, "hard/none": None}
+SOFT_RESETS: dict[str, bool] = {"gated": True, "hard": True, "soft": True, "none": False, "hard/none": False}
+
+
+@dataclass(frozen=True)
+class NeuronParameters:
+    """Constants of the neuron, each a number or an array of shape (N,), one value per neuron."""
+
+    decay: float | FloatArray = 1.0
+    """gamma: share of the carried potential that survives one step, in [0, 1]."""
+    gain: float | FloatArray = 1.0
+    """delta: factor on the input current."""
+    threshold: float | FloatArray = 1.0
+    """u_th: potential at and above which the neuron fires."""
+    reset_potential: float | FloatArray = 0.0
+    """u_reset: potential after a hard reset, and before the first position; below the threshold."""
+    reset_scale: float | FloatArray = 0.8
+    """theta: share of the threshold that a soft reset subtracts."""
+    mode: ResetMode = "gated"
+
+    def __post_init__(self) -> None:
+        if self.mode not in RESET_MODES:
+            raise ValueError(f"mode is {self.mode!r}; allowed: {', '.join(RESET_MODES)}")
+        for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale"):
+            value = np.asarray(getattr(self, name), dtype=np.float32)
+            if value.ndim > 1:
+                raise ValueError(f"{name} has shape {value.shape}; allowed: a number or shape (N,)")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: finite numbers")
+            object.__setattr__(self, name, value)
+        if (self.decay < 0).any() or (self.decay > 1).any():  # type: ignore[union-attr]
+            raise ValueError(f"decay is {self.decay}; allowed: 0 to 1")
+        if np.any(np.less_equal(self.threshold, self.reset_potential)):
+            raise ValueError(f"threshold is {self.threshold}; allowed: above reset_potential {self.reset_potential}")
+
+    @property
+    def soft_reset(self) -> FloatArray:
+        """What a soft reset subtracts, rounded to float32 once; 0 in the modes without a soft reset."""
+        amount = np.multiply(self.reset_scale, self.threshold, dtype=np.float32)
+        return np.asarray(amount if SOFT_RESETS[self.mode] else np.zeros_like(amount))
+
+
+class Run(NamedTuple):
+    """One pass over a batch of sequences: shapes (B, L) or (B, L, N), the final state (B,) or (B, N)."""
+
+    spikes: BoolArray
+    membrane: FloatArray
+    """u, the potential before reset; at a padding position the carried potential."""
+    state: FloatArray
+    """v after the last position."""
+
+
+def hard_reset_mask(gate_logit: FloatArray, mode: ResetMode) -> BoolArray:
+    """m_t (Eq. 9) under `mode`."""
+    rule = GATE_RULE[mode]
+    if rule is None:
+        return np.asarray(gate_logit > 0)
+    return np.full(np.shape(gate_logit), rule)
+
+
+def gated_lif_step(
+    current: FloatArray, gate_logit: FloatArray, state: FloatArray, parameters: NeuronParameters
+) -> tuple[BoolArray, FloatArray, FloatArray]:
+    """One position: `current`, `gate_logit`, `state` of shape (B,) or (B, N) -> spikes, membrane, new state."""
+    p = parameters
+    leaked = np.multiply(p.decay, state, dtype=np.float32)
+    driven = np.multiply(p.gain, current, dtype=np.float32)
+    membrane = np.add(leaked, driven, dtype=np.float32)
+    spikes = membrane >= p.threshold
+    hard = hard_reset_mask(gate_logit, p.mode)
+    after_spike = np.where(hard, p.reset_potential, np.subtract(membrane, p.soft_reset, dtype=np.float32))
+    return spikes, membrane, np.where(spikes, after_spike, membrane).astype(np.float32)
+
+
+def gated_lif_run(
+    current: FloatArray,
+    gate_logit: FloatArray,
+    parameters: NeuronParameters | None = None,
+    state: FloatArray | None = None,
+    valid: BoolArray | None = None,
+) -> Run:
+    """All positions of (B, L) or (B, L, N) inputs, from `state` (default: the reset potential).
+
+    Where `valid` (B, L) is False the neuron holds its state and never spikes.
+    """
+    p = parameters or NeuronParameters()
+    current = np.asarray(current, dtype=np.float32)
+    gate_logit = np.asarray(gate_logit, dtype=np.float32)
+    if current.shape != gate_logit.shape or current.ndim not in (2, 3):
+        raise ValueError(
+            f"current has shape {current.shape}, gate_logit {gate_logit.shape}; allowed: both (B, L) or both (B, L, N)"
+        )
+    lanes = current.shape[:1] + current.shape[2:]
+    if state is None:
+        state = np.broadcast_to(np.asarray(p.reset_potential, dtype=np.float32), lanes)
+    state = np.array(state, dtype=np.float32)
+    if state.shape != lanes:
+        raise ValueError(f"state has shape {state.shape}; allowed: {lanes}")
+    if valid is not None and valid.shape != current.shape[:2]:
+        raise ValueError(f"valid has shape {valid.shape}; allowed: {current.shape[:2]}")
+
+    spikes = np.zeros(current.shape, dtype=np.bool_)
+    membrane = np.empty(current.shape, dtype=np.float32)
+    for t in range(current.shape[1]):
+        fired, potential, carried = gated_lif_step(current[:, t], gate_logit[:, t], state, p)
+        if valid is not None:
+            real = valid[:, t].reshape(valid.shape[:1] + (1,) * (state.ndim - 1))
+            fired = fired & real
+            potential = np.where(real, potential, state)
+            carried = np.where(real, carried, state)
+        spikes[:, t], membrane[:, t], state = fired, potential, carried
+    return Run(spikes, membrane, state)
