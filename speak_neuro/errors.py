@@ -1,6 +1,6 @@
 """The project's exceptions: each carries the exit code that a command ends with.
 
-    0  done and equal        1  parity failed        2  usage or bad input        3  an extra is missing
+0  done and equal        1  parity failed        2  usage or bad input        3  an extra is missing
 """
 
 from __future__ import annotations

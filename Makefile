@@ -1,0 +1,60 @@
+# make demo    train on the embedded text, export, simulate in Lava, report parity
+# make test    the whole test suite
+# Both set up .venv themselves, with the versions of .ci/constraints.txt.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN ?= runs/demo
+
+.PHONY: help setup demo test test-slow lint format bench clean
+
+help:
+	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
+	@echo "make test       run the test suite"
+	@echo "make test-slow  run the tests that take minutes"
+	@echo "make lint       ruff and mypy"
+	@echo "make format     let ruff format and fix what it can"
+	@echo "make bench      benchmarks, each behind its parity check"
+	@echo "make setup      only create .venv"
+	@echo "make clean      remove .venv and build output; runs/ stays"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	@python=$$(.ci/find-python) && echo "setting up $(VENV) with $$python" && \
+	    { [ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || "$$python" -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[lava,viz,dev]'
+	@touch $@
+
+# The chain stops at the first command that fails, and its exit code is make's.
+demo: $(STAMP)
+	$(BIN)/python experiments/gtok.py --preset smoke --out $(RUN) --overwrite
+	$(BIN)/speak-export --to nir --run $(RUN)
+	$(BIN)/speak-sim parity --graph $(RUN)/boundary.nir --trace $(RUN)/trace.npz
+	@echo "tokens of a line of your own:  echo 'a line of text' | $(BIN)/speak-tokenize --run $(RUN)"
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+# mypy needs the folders export/ and sim/ at the place where they are imported from.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/typecheck && mkdir -p build/typecheck
+	cp -r speak_neuro build/typecheck/ && cp -r export sim build/typecheck/speak_neuro/
+	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p speak_neuro
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python experiments/bench_scan.py --json experiments/results/bench_scan.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

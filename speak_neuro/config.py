@@ -1,0 +1,221 @@
+"""Configuration: frozen dataclasses whose fields carry help, range and choices; JSON and command-line flags from them.
+
+One declaration serves validation, `config.json` and `--help`. A run's configuration is `RunConfig`, written whole into
+its folder. The schema version goes up when a field changes its meaning; a reader refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from speak_neuro.errors import SpeakError
+from speak_neuro.reference import RESET_MODES
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with its help text and allowed values (`low` and `high` are themselves allowed)."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+def validate(config: Any) -> None:
+    """Raise ValueError naming the field, its value and what is allowed."""
+    for item in dataclasses.fields(config):
+        if not item.metadata:
+            continue
+        value = getattr(config, item.name)
+        low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
+        if choices is not None and value not in choices:
+            raise ValueError(f"{item.name} is {value!r}; allowed: {', '.join(choices)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{item.name} is {value}; allowed: finite numbers")
+        if (low is not None and value < low) or (high is not None and value > high):
+            limits = f"{low} to {high}" if high is not None and low is not None else f"at least {low}"
+            raise ValueError(f"{item.name} is {value}; allowed: {limits}")
+
+
+@dataclass(frozen=True)
+class NeuronConfig:
+    """The boundary neuron (paper Eq. 1, 9-11)."""
+
+    reset_mode: str = option("gated", "what a spike does to the potential", choices=RESET_MODES)
+    decay: float = option(1.0, "gamma: share of the potential that survives a step", 0.0, 1.0)
+    gain: float = option(1.0, "delta: factor on the input current", 0.0)
+    threshold: float = option(1.0, "u_th: potential at which the neuron fires", 1e-3)
+    reset_potential: float = option(0.0, "u_reset: potential after a hard reset")
+    reset_scale: float = option(0.8, "theta: share of the threshold that a soft reset subtracts", 0.0, 1.0)
+    surrogate_slope: float = option(4.0, "slope of the sigmoid surrogate gradient", 1e-3)
+    detach_reset: bool = option(False, "no surrogate gradient through the reset")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.threshold <= self.reset_potential:
+            raise ValueError(f"threshold is {self.threshold}; allowed: above reset_potential {self.reset_potential}")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Context encoder and readouts (Eq. 2, 7, 8)."""
+
+    encoder: str = option("window", "what the neuron's current depends on", choices=("linear", "window", "hourglass"))
+    encoder_width: int = option(128, "d: width of the encoder's features", 1)
+    context: int = option(8, "k: characters the window encoder sees, the present one included", 1, 256)
+    tanh: bool = option(False, "tanh on the current (paper's RTok); cannot be exported exactly")
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The Hourglass language model (DTP)."""
+
+    width: int = option(128, "d_model", 2)
+    heads: int = option(4, "attention heads", 1)
+    inner: int = option(512, "width inside the feed-forward block", 1)
+    pre_layers: int = option(1, "full-resolution layers before pooling", 0)
+    shortened_layers: int = option(2, "layers on tokens; 0 for a plain transformer", 0)
+    post_layers: int = option(1, "full-resolution layers after pooling", 0)
+    dropout: float = option(0.0, "dropout in the model", 0.0, 0.9)
+    attention_dropout: float = option(0.0, "dropout on attention probabilities", 0.0, 0.9)
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; allowed: a multiple of heads, {self.heads}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Losses, proxy supervision and optimisation (paper section 3, appendix B, C)."""
+
+    steps: int = option(1000, "optimiser steps", 1)
+    batch: int = option(16, "windows per step", 1)
+    window: int = option(256, "characters per window", 2)
+    learning_rate: float = option(1e-3, "peak learning rate of the language model", 0.0)
+    tokenizer_learning_rate: float = option(1e-3, "peak learning rate of the tokenizer", 0.0)
+    warmup: int = option(50, "steps of linear warm-up before the cosine", 0)
+    clip: float = option(0.25, "gradient norm limit of the language model", 1e-6)
+    tokenizer_clip: float = option(0.25, "gradient norm limit of the tokenizer", 1e-6)
+    membrane_weight: float = option(1.0, "weight of L_mem (Eq. 14)", 0.0)
+    reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)
+    rest_term: bool = option(True, "L_mem also at positions without a proxy spike")
+    learn_mixes: bool = option(True, "learn L_mem's fire_mix (alpha) and rest_mix (beta)")
+    fire_mix: float = option(1.0, "alpha at the start", 0.0, 2.0)
+    rest_mix: float = option(0.5, "beta at the start", 0.0, 0.99)
+    entropy: str = option("first", "a token's entropy from its characters'", choices=("first", "mean", "sum", "max"))
+    entropy_share: float = option(0.2, "share of a batch's tokens that count as high-entropy", 0.0, 1.0)
+    reset_loss_on: str = option("all", "positions L_reset is taken over", choices=("all", "spikes"))
+    reset_positive_weight: float = option(1.0, "weight of L_reset's positive targets", 1e-6)
+    acceptance: str = option(
+        "metropolis",
+        "rule that lets the neuron's spikes replace the proxy",
+        choices=("metropolis", "literal", "greedy", "always", "never"),
+    )
+    temperature: float = option(1.0, "tau of the metropolis rule, in nats per window", 1e-6)
+    exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
+    rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)
+    joint_encoder: bool = option(False, "let L_mem and L_reset train the shared layers of the hourglass encoder")
+    evaluate_every: int = option(200, "steps between evaluations and checkpoints", 1)
+    evaluate_characters: int = option(20000, "validation characters per evaluation", 64)
+    seed: int = option(1111, "seed of everything random", 0)
+    precision: str = option("float32", "language model arithmetic", choices=("float32", "bfloat16"))
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that defines a run."""
+
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
+    """The inverse of `to_dict`. An unknown or missing field, or a value of the wrong type, is an error naming it."""
+    if not isinstance(values, dict):
+        raise SpeakError(f"{where}: found {type(values).__name__}; allowed: an object")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise SpeakError(f"{where}: unknown field {unknown[0]!r}; it was written by another version of speak_neuro")
+    arguments: dict[str, Any] = {}
+    for name, hint in hints.items():
+        if name not in values:
+            raise SpeakError(f"{where}: field {name!r} is missing; it was written by another version of speak_neuro")
+        value = values[name]
+        if dataclasses.is_dataclass(hint):
+            value = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
+        elif hint is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        elif isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is not hint:
+            raise SpeakError(f"{where}.{name}: found {value!r}; allowed: {hint.__name__}")
+        arguments[name] = value
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise SpeakError(f"{where}: {error}") from error
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type = RunConfig) -> None:
+    """One flag per field, in a group per dataclass. No flag has a default here: presets fill what is not given."""
+    for section in dataclasses.fields(kind):
+        part = typing.cast(type, typing.get_type_hints(kind)[section.name])
+        group = parser.add_argument_group(section.name, (part.__doc__ or "").strip())
+        hints = typing.get_type_hints(part)
+        for item in dataclasses.fields(part):
+            flag, meta = "--" + item.name.replace("_", "-"), item.metadata
+            text = str(meta["help"]).replace("%", "%%")
+            destination = f"{section.name}.{item.name}"
+            if hints[item.name] is bool:
+                group.add_argument(
+                    flag, dest=destination, default=None, action=argparse.BooleanOptionalAction, help=text
+                )
+            else:
+                group.add_argument(
+                    flag,
+                    dest=destination,
+                    default=None,
+                    type=hints[item.name],
+                    choices=meta["choices"],
+                    metavar=None if meta["choices"] else hints[item.name].__name__.upper(),
+                    help=text,
+                )
+
+
+def override(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
+    """`config` with every flag that was given."""
+    parts = {}
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        given = {
+            item.name: value
+            for item in dataclasses.fields(part)
+            if (value := getattr(arguments, f"{section.name}.{item.name}", None)) is not None
+        }
+        parts[section.name] = dataclasses.replace(part, **given)
+    return dataclasses.replace(config, **parts)
