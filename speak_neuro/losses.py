@@ -1,0 +1,99 @@
+"""The tokenizer's losses (paper Eq. 12, 14). Each is a mean over real positions; shapes (B, L).
+
+    L_mem    = mean (u_t - target_t)^2
+    target_t = fire_mix * max(th, decay*th + gain*I_t) + (1 - fire_mix) * th              where the proxy spikes
+             = rest_mix * min(th - eps, decay*reset + gain*I_t) + (1 - rest_mix) * reset  elsewhere
+    L_reset  = mean binary cross-entropy of the gate logit e_t and its target
+
+The current inside a target is detached: a target that moved with the current would make silence the best answer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+REST_MARGIN = 2.0**-12
+"""eps. The paper's 1e-8 vanishes in float32: 1 - 1e-8 == 1, and a resting target on the threshold fires."""
+
+
+class Mixes(nn.Module):
+    """alpha and beta of Eq. 14, learned or constant.
+
+    Learned, they are kept where the loss is sound: fire_mix in [0, 1] (above 1 a detached target runs away from the
+    potential that chases it) and rest_mix in [0, 0.99] (a resting target below the threshold).
+    """
+
+    def __init__(self, fire_mix: float = 1.0, rest_mix: float = 0.5, learned: bool = True) -> None:
+        super().__init__()
+        self.fire_mix = nn.Parameter(torch.tensor(float(fire_mix)), requires_grad=learned)
+        self.rest_mix = nn.Parameter(torch.tensor(float(rest_mix)), requires_grad=learned)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring learned mixes back into their range; called after every optimiser step."""
+        if self.fire_mix.requires_grad:
+            self.fire_mix.clamp_(0.0, 1.0)
+            self.rest_mix.clamp_(0.0, 0.99)
+
+
+def membrane_targets(
+    current: Tensor,
+    proxy: Tensor,
+    fire_mix: Tensor | float,
+    rest_mix: Tensor | float,
+    *,
+    decay: float = 1.0,
+    gain: float = 1.0,
+    threshold: float = 1.0,
+    reset_potential: float = 0.0,
+) -> Tensor:
+    """The potential each position should have (Eq. 14); the current is detached."""
+    drive = gain * current.detach()
+    fire = fire_mix * (decay * threshold + drive).clamp(min=threshold) + (1 - fire_mix) * threshold
+    rest = (
+        rest_mix * (decay * reset_potential + drive).clamp(max=threshold - REST_MARGIN)
+        + (1 - rest_mix) * reset_potential
+    )
+    return torch.where(proxy.bool(), fire, rest)
+
+
+def membrane_loss(
+    membrane: Tensor, targets: Tensor, proxy: Tensor, valid: Tensor | None = None, rest_term: bool = True
+) -> Tensor:
+    """L_mem. Without `rest_term` only positions with a proxy spike count, in the sum; the divisor stays the same."""
+    error = (membrane - targets) ** 2
+    counted = torch.ones_like(error) if valid is None else valid.to(error.dtype)
+    positions = counted.sum().clamp(min=1)
+    if not rest_term:
+        counted = counted * proxy.to(error.dtype)
+    return torch.where(counted > 0, error, torch.zeros_like(error)).sum() / positions
+
+
+def reset_loss(
+    gate_logit: Tensor,
+    targets: Tensor,
+    spikes: Tensor,
+    *,
+    on: str = "all",
+    positive_weight: float = 1.0,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """L_reset, in nats, over all real positions or over the spikes alone; 0 when there is no such position."""
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        gate_logit, targets, reduction="none", pos_weight=torch.tensor(positive_weight, device=gate_logit.device)
+    )
+    if on == "spikes":
+        counted = spikes.to(loss.dtype)
+    elif on == "all":
+        counted = torch.ones_like(loss)
+    else:
+        raise ValueError(f"reset_loss_on is {on!r}; allowed: all, spikes")
+    if valid is not None:
+        counted = counted * valid.to(loss.dtype)
+    return (loss * counted).sum() / counted.sum().clamp(min=1)
+
+
+def rate_hinge(spikes: Tensor, limit: float) -> Tensor:
+    """Optional anchor of SF: mean spike rate above `limit`; its gradient lowers the currents through the surrogate."""
+    return (spikes.mean() - limit).clamp(min=0)
