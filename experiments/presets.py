@@ -1,0 +1,87 @@
+"""Named configurations of experiments/gtok.py. Flags given on the command line override them."""
+
+from __future__ import annotations
+
+from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
+
+# A few minutes on two cores: every mechanism alive, no claim to quality.
+SMOKE = RunConfig(
+    neuron=NeuronConfig(),
+    tokenizer=TokenizerConfig(encoder="window", encoder_width=128, context=6),
+    model=ModelConfig(width=128, heads=4, inner=512, pre_layers=1, shortened_layers=2, post_layers=1),
+    training=TrainingConfig(
+        steps=600, batch=16, window=256, learning_rate=1e-3, tokenizer_learning_rate=2e-3, evaluate_every=100
+    ),
+)
+
+# At most half an hour on two cores.
+SMALL = RunConfig(
+    tokenizer=TokenizerConfig(encoder="window", encoder_width=192, context=8),
+    model=ModelConfig(width=192, heads=6, inner=768, pre_layers=1, shortened_layers=4, post_layers=1),
+    training=TrainingConfig(
+        steps=3000,
+        batch=16,
+        window=384,
+        learning_rate=1e-3,
+        tokenizer_learning_rate=2e-3,
+        warmup=200,
+        evaluate_every=250,
+        evaluate_characters=50000,
+    ),
+)
+
+# One GPU, an hour or so.
+GPU = RunConfig(
+    tokenizer=TokenizerConfig(encoder="hourglass"),
+    model=ModelConfig(
+        width=512,
+        heads=8,
+        inner=2048,
+        pre_layers=2,
+        shortened_layers=4,
+        post_layers=2,
+        dropout=0.1,
+        attention_dropout=0.1,
+    ),
+    training=TrainingConfig(
+        steps=20000,
+        batch=32,
+        window=1024,
+        learning_rate=5e-4,
+        tokenizer_learning_rate=5e-4,
+        warmup=1000,
+        temperature=4.0,
+        evaluate_every=1000,
+        evaluate_characters=200000,
+        precision="bfloat16",
+    ),
+)
+
+# The paper's Table 1 (DTP's model and schedule): 200,000 steps of 8 x 2048 characters.
+PAPER = RunConfig(
+    tokenizer=TokenizerConfig(encoder="hourglass"),
+    model=ModelConfig(
+        width=512,
+        heads=8,
+        inner=2048,
+        pre_layers=2,
+        shortened_layers=8,
+        post_layers=2,
+        dropout=0.1,
+        attention_dropout=0.1,
+    ),
+    training=TrainingConfig(
+        steps=200_000,
+        batch=8,
+        window=2048,
+        learning_rate=2.5e-4,
+        tokenizer_learning_rate=2.5e-4,
+        warmup=4000,
+        temperature=8.0,
+        evaluate_every=2000,
+        evaluate_characters=500_000,
+        precision="bfloat16",
+    ),
+)
+
+PRESETS = {"smoke": SMOKE, "small": SMALL, "gpu": GPU, "paper": PAPER}

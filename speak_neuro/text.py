@@ -1,0 +1,86 @@
+"""The tokenizer as its users want it: strings in, tokens out, nothing lost.
+
+speak = Speak.load("runs/mine")
+speak.tokens("a line of text")          # a list of strings that joined give the line back
+stream = speak.stream()
+stream.feed("a li"), stream.feed("ne"), stream.flush()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro import segments
+from speak_neuro.alphabet import Alphabet
+from speak_neuro.checkpoint import load_system, read_run
+from speak_neuro.inference import BoundaryEngine, Trace
+
+
+class Speak:
+    """A trained tokenizer."""
+
+    def __init__(self, engine: BoundaryEngine, alphabet: Alphabet) -> None:
+        self.engine = engine
+        self.alphabet = alphabet
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Speak:
+        """The tokenizer of a run folder."""
+        run = read_run(folder)
+        return cls(BoundaryEngine(load_system(run, device), run.config), run.alphabet)
+
+    def trace(self, text: str) -> Trace:
+        """The neuron's whole run over `text`."""
+        return self.engine.run(self.alphabet.encode(text))
+
+    def spans(self, text: str, unit: str = "character") -> npt.NDArray[np.int64]:
+        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
+        if unit not in ("character", "byte"):
+            raise ValueError(f"unit is {unit!r}; allowed: character, byte")
+        found = segments.spans(self.trace(text).spikes)
+        return found if unit == "character" else segments.byte_spans(text, found)
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of `text`; joined they are `text`."""
+        return segments.tokens(text, self.trace(text).spikes)
+
+    def stream(self) -> Stream:
+        """A stream at the beginning of a text."""
+        return Stream(self)
+
+
+class Stream:
+    """Tokens of a text that arrives in pieces: the same tokens as of the whole, whatever the pieces.
+
+    A token is given out with the character that closes it, without waiting for the next.
+    """
+
+    def __init__(self, speak: Speak) -> None:
+        self._speak = speak
+        self._cursor = speak.engine.start()
+        self._open = ""
+
+    def feed(self, piece: str) -> list[str]:
+        """The tokens that `piece` closes."""
+        spikes = self._cursor.advance(self._speak.alphabet.encode(piece)).spikes
+        text, carried = self._open + piece, len(self._open)
+        ends = np.flatnonzero(spikes) + carried + 1
+        starts = np.concatenate([[0], ends[:-1]]) if ends.size else ends
+        self._open = text[int(ends[-1]) :] if ends.size else text
+        return [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+    def flush(self) -> list[str]:
+        """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
+        rest, self._open = self._open, ""
+        self._cursor = self._speak.engine.start()
+        return [rest] if rest else []
+
+    def feed_all(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Tokens of all `pieces`, then the last one."""
+        for piece in pieces:
+            yield from self.feed(piece)
+        yield from self.flush()

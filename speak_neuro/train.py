@@ -1,0 +1,237 @@
+"""Training: the language model and the tokenizer together (paper section 3, appendix B and C).
+
+One step, on a batch of windows c with proxy spikes p:
+
+    h = pre(c)                     I, e, u, s = tokenizer(c, h)          logits = decode(h, s)
+    L = L_LM(logits) + w_mem * L_mem(u, I, p) + w_reset * L_reset(e, top entropy of logits)
+    accept s as the new p, window by window, by comparing L_LM under s and under p (Eq. 13, 15, 16)
+
+The language model sees spikes without gradient, so L_LM does not train the tokenizer; the two have their own learning
+rates and gradient clips. The proxy from before the decision supervises the step, or an accepted window would be its own
+teacher. Everything random is a function of (seed, step) or saved, so a resumed run ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from speak_neuro.acceptance import acceptance
+from speak_neuro.checkpoint import System, apply_tensors, optimiser_tensors, restore_optimiser
+from speak_neuro.config import TrainingConfig
+from speak_neuro.corpus import WindowSampler, windows
+from speak_neuro.entropy import character_entropy, reset_targets
+from speak_neuro.losses import membrane_loss, membrane_targets, rate_hinge, reset_loss
+from speak_neuro.metrics import boundary_scores
+from speak_neuro.proxy import ProxyStore
+
+Ids = npt.NDArray[Any]
+
+
+@dataclass
+class Trainer:
+    """A run in progress: what a step changes, and the data it reads."""
+
+    system: System
+    config: TrainingConfig
+    ids: Ids
+    """The training text's character ids, in memory or memory-mapped."""
+    proxy: ProxyStore
+    sampler: WindowSampler
+    optimiser: torch.optim.Adam
+    step: int = 0
+
+    @classmethod
+    def create(cls, system: System, config: TrainingConfig, ids: Ids, proxy: ProxyStore) -> Trainer:
+        """A run at step 0; `system` already on its device."""
+        if len(ids) < config.window + 1:
+            raise ValueError(f"text has {len(ids)} characters; allowed: at least window + 1 = {config.window + 1}")
+        groups = [
+            {"params": list(system.language_model.parameters()), "lr": config.learning_rate},
+            {"params": list(tokenizer_parameters(system)), "lr": config.tokenizer_learning_rate},
+        ]
+        device = next(system.parameters()).device
+        optimiser = torch.optim.Adam(groups, fused=device.type == "cuda")
+        return cls(
+            system, config, ids, proxy, WindowSampler(len(ids), config.window, config.batch, config.seed), optimiser
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.system.parameters()).device
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything a resume needs, as tensors and JSON values."""
+        tensors = {f"system.{name}": value for name, value in self.system.state_dict().items()}
+        tensors.update(optimiser_tensors(self.optimiser))
+        tensors["proxy"] = torch.from_numpy(np.array(self.proxy.snapshot()))
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors, {"step": self.step}
+
+    def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any], where: Any = "checkpoint") -> None:
+        """The inverse of `snapshot`."""
+        system = {name[7:]: value for name, value in tensors.items() if name.startswith("system.")}
+        apply_tensors(self.system, system, where)
+        restore_optimiser(self.optimiser, tensors)
+        self.proxy.restore(tensors["proxy"].numpy())
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.step = int(metadata["step"])
+
+
+def tokenizer_parameters(system: System) -> Iterator[nn.Parameter]:
+    """Parameters of the tokenizer's group: encoder, readouts, and learned mixes."""
+    yield from (p for p in system.tokenizer.parameters() if p.requires_grad)
+    yield from (p for p in system.mixes.parameters() if p.requires_grad)
+
+
+def schedule(step: int, config: TrainingConfig) -> float:
+    """Factor on the peak learning rates: linear warm-up, then a cosine to zero at the last step."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def train_step(trainer: Trainer) -> dict[str, float]:
+    """One optimiser step; returns what it measured, in nats per character where a loss."""
+    system, config = trainer.system.train(), trainer.config
+    for group, peak in zip(
+        trainer.optimiser.param_groups, (config.learning_rate, config.tokenizer_learning_rate), strict=True
+    ):
+        group["lr"] = peak * schedule(trainer.step, config)
+    starts = trainer.sampler.starts_at(trainer.step)
+    rows = torch.from_numpy(windows(trainer.ids, starts, config.window + 1).astype(np.int64)).to(trainer.device)
+    ids, following = rows[:, :-1], rows[:, 1:]
+    proxy = torch.from_numpy(trainer.proxy.read(starts, config.window)).to(trainer.device)
+
+    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        hidden = system.language_model.pre(ids)
+    seen = hidden if config.joint_encoder else hidden.detach()
+    found = system.tokenizer(ids, seen if system.tokenizer.needs_hidden else None)
+    spikes = found.spikes.detach()
+    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = system.language_model.decode(hidden, spikes.bool())
+    nats = nn.functional.cross_entropy(logits.float().transpose(1, 2), following, reduction="none")
+    model_loss = nats.mean()
+
+    n = system.tokenizer.neuron.parameters_numpy()
+    targets = membrane_targets(
+        found.current,
+        proxy,
+        system.mixes.fire_mix,
+        system.mixes.rest_mix,
+        decay=float(n.decay),
+        gain=float(n.gain),
+        threshold=float(n.threshold),
+        reset_potential=float(n.reset_potential),
+    )
+    mem_loss = membrane_loss(found.membrane, targets, proxy, rest_term=config.rest_term)
+    gate_targets = reset_targets(character_entropy(logits.detach()), spikes, config.entropy_share, config.entropy)
+    gate_loss = reset_loss(
+        found.gate_logit,
+        gate_targets,
+        spikes,
+        on=config.reset_loss_on,
+        positive_weight=config.reset_positive_weight,
+    )
+    loss = model_loss + config.membrane_weight * mem_loss + config.reset_weight * gate_loss
+    if config.rate_limit:
+        loss = loss + rate_hinge(found.spikes, config.rate_limit)
+
+    trainer.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    model_norm = nn.utils.clip_grad_norm_(system.language_model.parameters(), config.clip)
+    nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
+    decision = decide(trainer, starts, ids, following, hidden.detach(), spikes.bool(), proxy, nats.detach().sum(1))
+    trainer.optimiser.step()
+    system.mixes.project()
+    trainer.step += 1
+
+    fired = float(spikes.sum())
+    hard = float((spikes.bool() & (system.tokenizer.effective_gate(found.gate_logit.detach()) > 0)).sum())
+    return {
+        "step": trainer.step,
+        "loss_lm": float(model_loss.detach()),
+        "loss_mem": float(mem_loss.detach()),
+        "loss_reset": float(gate_loss.detach()),
+        "bpc": float(model_loss.detach()) / math.log(2),
+        "sf": spikes.numel() / max(fired, 1.0),
+        "gate_rate": hard / max(fired, 1.0),
+        "proxy_f1": boundary_scores(spikes.bool().cpu().numpy(), proxy.cpu().numpy()).f1,
+        "fire_mix": float(system.mixes.fire_mix.detach()),
+        "rest_mix": float(system.mixes.rest_mix.detach()),
+        "gradient_norm": float(model_norm),
+        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+        **decision,
+    }
+
+
+@torch.no_grad()
+def decide(
+    trainer: Trainer,
+    starts: npt.NDArray[np.int64],
+    ids: Tensor,
+    following: Tensor,
+    hidden: Tensor,
+    spikes: Tensor,
+    proxy: Tensor,
+    candidate_nats: Tensor,
+) -> dict[str, float]:
+    """Accept the neuron's spikes as proxy, window by window, after a window's first visit.
+
+    Both losses come from the same weights and no dropout. Without dropout in the model the training pass already gave
+    the candidate's, and its pre-layers serve the proxy.
+    """
+    config, model = trainer.config, trainer.system.language_model
+    visited = trainer.proxy.visited(starts, config.window)
+    trainer.proxy.mark_visited(starts, config.window)
+    if not visited.any():
+        return {}
+    # Only windows whose two segmentations differ, and that may be accepted, cost a forward pass.
+    differ = (spikes != proxy).any(1).cpu().numpy() & visited
+    rows = torch.from_numpy(np.flatnonzero(differ)).to(ids.device)
+    candidate, current = candidate_nats.clone(), candidate_nats.clone()
+    if len(rows):
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            if model.config.dropout or model.config.attention_dropout:
+                model.eval()
+                clean = model.pre(ids[rows])
+                logits = model.decode(torch.cat([clean, clean]), torch.cat([spikes[rows], proxy[rows]]))
+                model.train()
+                nats = nn.functional.cross_entropy(
+                    logits.float().transpose(1, 2), torch.cat([following[rows]] * 2), reduction="none"
+                ).sum(1)
+                candidate[rows], current[rows] = nats[: len(rows)], nats[len(rows) :]
+            else:
+                logits = model.decode(hidden[rows], proxy[rows])
+                current[rows] = nn.functional.cross_entropy(
+                    logits.float().transpose(1, 2), following[rows], reduction="none"
+                ).sum(1)
+    uniform = np.random.default_rng((config.seed, trainer.step)).random(len(starts))
+    accepted = acceptance(
+        candidate.double().cpu().numpy(),
+        current.double().cpu().numpy(),
+        rule=config.acceptance,  # type: ignore[arg-type]
+        temperature=config.temperature,
+        uniform=uniform,
+    )
+    accepted &= visited
+    trainer.proxy.write(starts, spikes.cpu().numpy(), accepted)
+    judged = torch.from_numpy(visited).to(ids.device)
+    return {
+        "accepted": float(accepted.sum() / visited.sum()),
+        "changed": float((accepted & differ).sum() / visited.sum()),
+        "nats_candidate": float(candidate[judged].mean()),
+        "nats_proxy": float(current[judged].mean()),
+    }
