@@ -1,0 +1,229 @@
+"""Train SPEAK with a character language model (the paper's GTok experiments, Table 1).
+
+python experiments/gtok.py                                  preset smoke on the embedded text
+python experiments/gtok.py --data my.txt --out runs/mine    any UTF-8 file, or folder of .txt, in any language
+python experiments/gtok.py --out runs/mine --resume         go on where the run stopped
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from presets import PRESETS
+
+from speak_neuro.command import device_name, package_versions, result_record, run_command, write_json
+from speak_neuro.config import RunConfig, add_flags, override, to_dict
+from speak_neuro.errors import MissingExtra, SpeakError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="gtok.py",
+        description="Train the SPEAK tokenizer together with an Hourglass language model.",
+        epilog="Flags of neuron, tokenizer, model and training override the preset.",
+    )
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="smoke", help="configuration to start from")
+    parser.add_argument(
+        "--data", type=Path, help="UTF-8 text file or folder of .txt files (default: the embedded text)"
+    )
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop (with a checkpoint) at this step")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_flags(parser, RunConfig)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), train, argv)
+
+
+def choose_device(name: str) -> Any:
+    """A torch device; `auto` takes CUDA when it is there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SpeakError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SpeakError(f"--device is {name!r}, but torch finds no CUDA device; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise SpeakError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N")
+    return device
+
+
+def claim_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, and refuse to write over another run unasked."""
+    if resume and overwrite:
+        raise SpeakError("--resume and --overwrite exclude each other; give one")
+    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if occupied and not (folder / "config.json").is_file():
+        raise SpeakError(f"{folder}: exists and is not a run folder; choose another --out")
+    if occupied and not resume and not overwrite:
+        raise SpeakError(f"{folder}: holds a run; go on with --resume, replace it with --overwrite, or change --out")
+    if resume and not occupied:
+        raise SpeakError(f"{folder}: holds no run to resume; leave --resume away to begin one")
+    if overwrite and occupied:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train, evaluate on the test text, and leave a run folder."""
+    folder = arguments.out or Path("runs") / arguments.preset
+    config = override(PRESETS[arguments.preset], arguments)
+    device = choose_device(arguments.device)
+
+    from speak_neuro.corpus import embedded_text, read_text, split
+
+    source = str(arguments.data) if arguments.data else "embedded en"
+    parts = split(read_text(arguments.data) if arguments.data else embedded_text("en"))
+    check_lengths(parts, config)
+    claim_folder(folder, arguments.resume, arguments.overwrite)
+
+    import torch
+    from tqdm import tqdm
+
+    from speak_neuro.alphabet import Alphabet
+    from speak_neuro.checkpoint import EXEMPLAR, System, read_run, write_config
+    from speak_neuro.evaluation import evaluate
+    from speak_neuro.exemplar import UnigramExemplar
+    from speak_neuro.fit import fit, resume
+    from speak_neuro.proxy import ProxyStore
+    from speak_neuro.train import Trainer
+
+    if arguments.resume:
+        run = read_run(folder)
+        if run.record["data"] != {"source": source, "characters": sum(map(len, parts))}:
+            raise SpeakError(f"{folder}: was trained on {run.record['data']}; give the same --data to resume it")
+        config, alphabet = override(run.config, arguments), run.alphabet
+        exemplar = UnigramExemplar.load(folder / EXEMPLAR)
+    else:
+        alphabet = Alphabet.learn(parts.train)
+        exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
+        exemplar.save(folder / EXEMPLAR)
+        write_config(
+            folder,
+            config,
+            alphabet,
+            {
+                "data": {"source": source, "characters": sum(map(len, parts))},
+                "command": command_line(),
+                "versions": package_versions(),
+                "commit": result_record("", {})["commit"],
+                "device": describe(device),
+            },
+        )
+
+    torch.manual_seed(config.training.seed)
+    system = System(config, len(alphabet)).to(device)
+    proxy = ProxyStore.create(None, exemplar.boundaries(parts.train))
+    trainer = Trainer.create(system, config.training, alphabet.encode(parts.train), proxy)
+    if arguments.resume:
+        resume(folder, trainer)
+
+    valid_exemplar, test_exemplar = exemplar.boundaries(parts.valid), exemplar.boundaries(parts.test)
+    bar = tqdm(
+        total=config.training.steps, initial=trainer.step, unit="step", disable=arguments.quiet, dynamic_ncols=True
+    )
+
+    def report(record: dict[str, Any]) -> None:
+        if "bpc" in record:
+            bar.update(1)
+            bar.set_postfix(
+                {"bpc": f"{record['bpc']:.3f}", "sf": f"{record['sf']:.2f}", "gate": f"{record['gate_rate']:.0%}"}
+            )
+        else:
+            bar.write(
+                f"step {record['step']}: validation bpc {record['valid_bpc']:.4f}, "
+                f"sf {record['valid_shortening_factor']:.2f}, gate rate {record['valid_gate_rate']:.0%}, "
+                f"boundary F1 {record['valid_boundary_f1']:.2f}",
+                file=sys.stderr,
+            )
+
+    with bar:
+        fit(folder, trainer, alphabet.encode(parts.valid), valid_exemplar, report, arguments.stop_after)
+    if trainer.step < config.training.steps:
+        print(f"stopped at step {trainer.step} of {config.training.steps}; go on with --resume --out {folder}")
+        return 0
+
+    found = evaluate(system, alphabet.encode(parts.test), config.training.window, test_exemplar)
+    metrics = {
+        **{f"test_{name}": value for name, value in asdict(found).items()},
+        "parameters_language_model": count(system.language_model),
+        "parameters_tokenizer": count(system.tokenizer),
+        "data": source,
+        "config": to_dict(config),
+    }
+    record = result_record(command_line(), metrics, describe(device))
+    write_json(folder / "results.json", record)
+    if arguments.json:
+        write_json(arguments.json, record)
+    draw(folder)
+    print(
+        f"test bpc {found.bpc:.4f}, shortening factor {found.shortening_factor:.3f}, gate rate {found.gate_rate:.1%}, "
+        f"boundary F1 against the exemplar {found.boundary_f1:.3f} "
+        f"({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}"
+    )
+    return 0
+
+
+def check_lengths(parts: Any, config: RunConfig) -> None:
+    """Refuse a text too short for the configuration before anything is written."""
+    needed = config.training.batch * (config.training.window + 1)
+    if len(parts.train) < needed:
+        raise SpeakError(
+            f"the training part has {len(parts.train)} characters, a batch of {config.training.batch} windows needs "
+            f"{needed}; give more text, or a smaller --window or --batch"
+        )
+    for name in ("valid", "test"):
+        if len(getattr(parts, name)) < 2:
+            raise SpeakError(f"the {name} part has {len(getattr(parts, name))} characters, it needs 2; give more text")
+
+
+def draw(folder: Path) -> None:
+    """Curves of the run; without matplotlib one line says how to get them."""
+    from speak_neuro.checkpoint import read_metrics
+    from speak_neuro.plots import plot_metrics
+
+    try:
+        plot_metrics(read_metrics(folder), folder / "curves.png", str(folder))
+    except MissingExtra as error:
+        print(f"no curves.png: {error}", file=sys.stderr)
+
+
+def count(module: Any) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def describe(device: Any) -> str:
+    """The device's own name."""
+    if device.type == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    return device_name()
+
+
+def command_line() -> str:
+    """The command that made the result."""
+    return "python " + " ".join(sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""speak-export: a run folder to boundary.nir and trace.npz."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from speak_neuro.command import package_versions, result_record, run_command, write_json
+from speak_neuro.errors import SpeakError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="speak-export",
+        description="Export a trained tokenizer's boundary neuron as a NIR graph, with a trace of its run on a text.",
+        epilog="Exit codes: 0 done, 2 bad input or not exactly exportable.",
+    )
+    parser.add_argument("--to", choices=("nir",), default="nir", help="format (default: nir)")
+    parser.add_argument("--run", type=Path, required=True, help="run folder of experiments/gtok.py")
+    parser.add_argument("--text", type=Path, help="UTF-8 text to trace (default: the test part of the embedded text)")
+    parser.add_argument("--out", type=Path, help="folder for boundary.nir and trace.npz (default: the run folder)")
+    parser.add_argument("--rows", type=int, default=256, help="at most so many rows in the trace (default: 256)")
+    parser.add_argument("--row-length", type=int, default=512, help="longer lines are cut here (default: 512)")
+    parser.add_argument("--no-trace", action="store_true", help="write the graph alone")
+    parser.add_argument("--check", action="store_true", help="only say whether the run can be exported exactly")
+    parser.add_argument("--device", default="cpu", help="device of the traced run: cpu, cuda, cuda:N (default: cpu)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was exported as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), export, argv)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write the graph, then the trace; nothing is written when either is impossible."""
+    for name in ("rows", "row_length"):
+        if getattr(arguments, name) < 1:
+            raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
+    from speak_neuro.checkpoint import load_system, read_run
+
+    run = read_run(arguments.run)
+
+    import torch
+
+    from speak_neuro.corpus import embedded_text, read_text, split
+    from speak_neuro.export.graph import export_neuron, refusals
+    from speak_neuro.export.read import write_neuron
+    from speak_neuro.export.trace import run_trace, trace_rows
+    from speak_neuro.export.trace_file import write_trace
+    from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.text import Speak
+
+    try:
+        device = torch.device(arguments.device)
+    except RuntimeError:
+        raise SpeakError(f"--device is {arguments.device!r}; allowed: cpu, cuda, cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SpeakError(f"--device is {arguments.device!r}, but torch finds no CUDA device; use --device cpu")
+    system = load_system(run, device)
+    if arguments.check:
+        reasons = refusals(system)
+        print("\n".join(reasons) if reasons else "exact: the readouts and the neuron export without loss")
+        return 2 if reasons else 0
+
+    exported = export_neuron(
+        system,
+        {
+            "producer": "speak_neuro",
+            "reader": "import speak_neuro.export.nir_node and call register() before nir.read",
+            "run": run.folder.resolve().name,
+            "reset_mode": run.config.neuron.reset_mode,
+        },
+    )
+    out = arguments.out or arguments.run
+    trace = None
+    if not arguments.no_trace:
+        from tqdm import tqdm
+
+        text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
+        rows = trace_rows(text, arguments.row_length, arguments.rows)
+        speak = Speak(BoundaryEngine(system, run.config), run.alphabet)
+        meta = {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "dtype": "float32",
+            "versions": package_versions(),
+            "run": run.folder.resolve().name,
+            "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
+        }
+        with tqdm(total=len(rows), unit="row", desc="trace", disable=arguments.quiet, delay=1) as bar:
+            trace = run_trace(speak, rows, meta, bar.update)
+
+    write_neuron(out / "boundary.nir", exported, exported.metadata)
+    written = [out / "boundary.nir"]
+    metrics = {"features": exported.weight.shape[1], "neurons": len(exported.threshold)}
+    if trace is not None:
+        write_trace(out / "trace.npz", trace)
+        written.append(out / "trace.npz")
+        metrics |= {
+            "rows": len(trace.length),
+            "characters": int(trace.length.sum()),
+            "spikes": int(trace.spikes.sum()),
+        }
+    print("wrote " + " and ".join(map(str, written)) + ": " + ", ".join(f"{v:,} {k}" for k, v in metrics.items()))
+    if arguments.json:
+        write_json(arguments.json, result_record("speak-export " + " ".join(sys.argv[1:]), metrics))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

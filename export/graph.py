@@ -1,0 +1,66 @@
+"""Checkpoint to the exported neuron: the readouts and the gated-reset neuron of a trained tokenizer.
+
+    features (D) -> Affine [current; gate] (2N x D) -> GatedResetLIF (N) -> spikes
+
+The graph begins at the encoder's features: the encoder itself (embedding, LayerNorm, GELU, a transformer) has no
+counterpart in NIR. The reset mode is written into numbers, so that a reader needs no mode: modes that ignore the gate
+get a constant gate (weights 0, bias +1 or -1), modes without a soft reset get reset_scale 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from speak_neuro.checkpoint import System
+from speak_neuro.errors import SpeakError
+from speak_neuro.export.read import ExportedNeuron
+from speak_neuro.reference import GATE_RULE, SOFT_RESETS
+
+
+class UnsupportedExport(SpeakError):
+    """The checkpoint has something that cannot be exported exactly; the message lists every reason."""
+
+
+def refusals(system: System) -> list[str]:
+    """Why this system cannot be exported exactly; empty when it can."""
+    reasons = []
+    tokenizer = system.tokenizer
+    if tokenizer.tanh:
+        reasons.append("tanh stands between the readout and the neuron, and NIR has no tanh; train with --no-tanh")
+    for name, value in tokenizer.state_dict().items():
+        array = value.detach().cpu().numpy()
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            reasons.append(f"tokenizer tensor {name} holds values that are not finite")
+    return reasons
+
+
+def export_neuron(system: System, metadata: dict[str, Any] | None = None) -> ExportedNeuron:
+    """The boundary neuron and its readouts as plain float32 arrays."""
+    reasons = refusals(system)
+    if reasons:
+        raise UnsupportedExport("cannot be exported exactly: " + "; ".join(reasons))
+    tokenizer = system.tokenizer
+    rows = [tokenizer.current_readout, tokenizer.gate_readout]
+    weight = np.concatenate([row.weight.detach().cpu().numpy() for row in rows]).astype(np.float32)
+    bias = np.concatenate([row.bias.detach().cpu().numpy() for row in rows]).astype(np.float32)
+    p = tokenizer.neuron.parameters_numpy()
+    rule = GATE_RULE[p.mode]
+    if rule is not None:
+        weight[1], bias[1] = 0.0, 1.0 if rule else -1.0
+
+    def lane(value: Any) -> np.ndarray:
+        return np.asarray(value, dtype=np.float32).reshape(1)
+
+    return ExportedNeuron(
+        weight=weight,
+        bias=bias,
+        decay=lane(p.decay),
+        gain=lane(p.gain),
+        threshold=lane(p.threshold),
+        reset_potential=lane(p.reset_potential),
+        reset_scale=lane(p.reset_scale if SOFT_RESETS[p.mode] else 0.0),
+        gate_threshold=lane(0.0),
+        metadata=metadata or {},
+    )

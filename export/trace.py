@@ -1,0 +1,70 @@
+"""The training device's own run on a text, for a simulator to be compared with.
+
+Every line of the text is a row that begins at the reset potential; a longer line is cut into rows of `row_length`.
+Rows are computed as `speak-tokenize` computes them (speak_neuro.inference), so a line's spikes here are its tokens
+there. Positions beyond a row's length are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from speak_neuro.errors import SpeakError
+from speak_neuro.export.graph import export_neuron
+from speak_neuro.export.trace_file import Trace
+from speak_neuro.text import Speak
+
+FEATURE_LIMIT = 2**28
+"""Numbers in the trace's feature array (1 GiB) beyond which the text is refused rather than the memory used up."""
+
+
+def trace_rows(text: str, row_length: int, rows: int | None = None) -> list[str]:
+    """The non-empty lines of `text`, cut to `row_length` characters; the first `rows` of them."""
+    found = [line[start : start + row_length] for line in text.split("\n") for start in range(0, len(line), row_length)]
+    return found[:rows]
+
+
+def run_trace(
+    speak: Speak, rows: list[str], meta: dict[str, object], progress: Callable[[int], object] | None = None
+) -> Trace:
+    """Run the tokenizer over each row."""
+    if not rows:
+        raise SpeakError("the text has no line with a character in it; give a text with --text")
+    width = speak.engine.tokenizer.current_readout.in_features
+    length = np.array([len(row) for row in rows], dtype=np.int64)
+    shape = (len(rows), int(length.max()))
+    if shape[0] * shape[1] * width > FEATURE_LIMIT:
+        raise SpeakError(
+            f"a trace of {shape[0]} rows of {shape[1]} characters with {width} features each is too large; "
+            "give a smaller --rows or --row-length"
+        )
+    features = np.zeros((*shape, width), dtype=np.float32)
+    current, gate_logit, membrane = (np.zeros(shape, dtype=np.float32) for _ in range(3))
+    spikes = np.zeros(shape, dtype=np.uint8)
+    for index, row in enumerate(rows):
+        run = speak.trace(row)
+        n = len(row)
+        features[index, :n], current[index, :n], gate_logit[index, :n] = run.features, run.current, run.gate_logit
+        membrane[index, :n], spikes[index, :n] = run.membrane, run.spikes
+        if progress is not None:
+            progress(1)
+    encoded = [row.encode("utf-8", "surrogatepass") for row in rows]
+    exported = export_neuron(speak.engine.system)
+    return Trace(
+        current=current,
+        gate_logit=gate_logit,
+        membrane=membrane,
+        spikes=spikes,
+        length=length,
+        features=features,
+        decay=exported.decay[0],
+        gain=exported.gain[0],
+        threshold=exported.threshold[0],
+        reset_potential=exported.reset_potential[0],
+        reset_scale=exported.reset_scale[0],
+        text_utf8=np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        text_offsets=np.cumsum([0, *map(len, encoded)]).astype(np.int64),
+        meta=meta,
+    )
