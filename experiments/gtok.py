@@ -30,9 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Flags of neuron, tokenizer, model and training override the preset.",
     )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="smoke", help="configuration to start from")
-    parser.add_argument(
-        "--data", type=Path, help="UTF-8 text file or folder of .txt files (default: the embedded text)"
-    )
+    parser.add_argument("--data", type=Path, help="UTF-8 text, or folder of .txt files (default: the embedded text)")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
@@ -137,9 +135,8 @@ def train(arguments: argparse.Namespace) -> int:
         resume(folder, trainer)
 
     valid_exemplar, test_exemplar = exemplar.boundaries(parts.valid), exemplar.boundaries(parts.test)
-    bar = tqdm(
-        total=config.training.steps, initial=trainer.step, unit="step", disable=arguments.quiet, dynamic_ncols=True
-    )
+    steps = config.training.steps
+    bar = tqdm(total=steps, initial=trainer.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
 
     def report(record: dict[str, Any]) -> None:
         if "bpc" in record:
@@ -157,8 +154,8 @@ def train(arguments: argparse.Namespace) -> int:
 
     with bar:
         fit(folder, trainer, alphabet.encode(parts.valid), valid_exemplar, report, arguments.stop_after)
-    if trainer.step < config.training.steps:
-        print(f"stopped at step {trainer.step} of {config.training.steps}; go on with --resume --out {folder}")
+    if trainer.step < steps:
+        print(f"stopped at step {trainer.step} of {steps}; go on with --resume --out {folder}")
         return 0
 
     found = evaluate(system, alphabet.encode(parts.test), config.training.window, test_exemplar)

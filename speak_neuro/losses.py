@@ -62,12 +62,13 @@ def membrane_loss(
     membrane: Tensor, targets: Tensor, proxy: Tensor, valid: Tensor | None = None, rest_term: bool = True
 ) -> Tensor:
     """L_mem. Without `rest_term` only positions with a proxy spike count, in the sum; the divisor stays the same."""
-    error = (membrane - targets) ** 2
-    counted = torch.ones_like(error) if valid is None else valid.to(error.dtype)
+    counted = torch.ones_like(membrane, dtype=torch.bool) if valid is None else valid.bool()
     positions = counted.sum().clamp(min=1)
     if not rest_term:
-        counted = counted * proxy.to(error.dtype)
-    return torch.where(counted > 0, error, torch.zeros_like(error)).sum() / positions
+        counted = counted & proxy.bool()
+    # Selected before squaring: what stands in the padding, be it infinite, has no gradient.
+    error = torch.where(counted, membrane - targets, torch.zeros_like(membrane))
+    return (error**2).sum() / positions
 
 
 def reset_loss(
