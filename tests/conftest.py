@@ -1,0 +1,62 @@
+"""Fixtures shared by the suite: a tiny run trained once, and a guard against uninitialised memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TINY_FLAGS = (
+    "--encoder-width 16 --context 3 --width 32 --heads 2 --inner 64 --pre-layers 1 --shortened-layers 1 "
+    "--post-layers 1 --window 64 --batch 4 --warmup 5 --evaluate-every 20 --evaluate-characters 2000 "
+    "--exemplar-vocabulary 300 --learning-rate 0.003 --tokenizer-learning-rate 0.01 --device cpu --quiet"
+).split()
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def embedded_excerpt(characters: int = 20000) -> str:
+    from speak_neuro.corpus import embedded_text
+
+    return embedded_text("en")[:characters]
+
+
+def run_gtok(*flags: str) -> int:
+    """experiments/gtok.py in this process, with the tiny configuration before `flags`."""
+    import importlib.util
+    import sys
+
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        spec = importlib.util.spec_from_file_location("gtok", ROOT / "experiments" / "gtok.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.main([*TINY_FLAGS, *flags])
+    finally:
+        sys.path.remove(str(ROOT / "experiments"))
+
+
+@pytest.fixture(scope="session")
+def gtok() -> Callable[..., int]:
+    return run_gtok
+
+
+@pytest.fixture(scope="session")
+def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "excerpt.txt"
+    path.write_text(embedded_excerpt(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, excerpt: Path) -> Path:
+    """A run folder after 40 steps with the window encoder. Tests read it; they change copies."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert run_gtok("--data", str(excerpt), "--out", str(folder), "--steps", "40") == 0
+    return folder
