@@ -1,0 +1,112 @@
+"""What is measured about tokens and spikes. Arrays are numpy; `valid` (same shape) leaves padding out.
+
+A share of nothing is reported as 0, and every result carries its counts, so that "none right" and "none there" differ.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class BoundaryScores(NamedTuple):
+    """Predicted boundaries against a target's, position by position."""
+
+    precision: float
+    recall: float
+    f1: float
+    predicted: int
+    target: int
+    matched: int
+
+
+class SpikeAccuracy(NamedTuple):
+    """Accuracy on the positions where the target spikes and on those where it does not (paper Table 7)."""
+
+    spike: float
+    non_spike: float
+    spikes: int
+    non_spikes: int
+
+
+class HardResetShare(NamedTuple):
+    """Share of the spikes that reset the neuron hard. Training aims at 0.2; 0 or 1 means a dead gate."""
+
+    share: float
+    hard: int
+    spikes: int
+
+
+def bits_per_character(nats: float) -> float:
+    """BPC of a mean next-character loss in nats: nats / ln 2."""
+    return nats / math.log(2)
+
+
+def shortening_factor(characters: int, tokens: int) -> float:
+    """SF = characters / tokens, the mean token length; 0 for an empty text."""
+    if characters < 0 or not (0 <= tokens <= characters) or (characters > 0 and tokens == 0):
+        raise ValueError(f"characters is {characters}, tokens {tokens}; allowed: 1 <= tokens <= characters, or 0 and 0")
+    return characters / tokens if tokens else 0.0
+
+
+def boundary_scores(
+    predicted: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None
+) -> BoundaryScores:
+    """Precision, recall and F1 of boundaries, both in the same convention."""
+    guess, truth = _pair(predicted, target, valid, ("predicted", "target"))
+    matched, n_guess, n_truth = (int(np.count_nonzero(a)) for a in (guess & truth, guess, truth))
+    return BoundaryScores(
+        precision=_share(matched, n_guess),
+        recall=_share(matched, n_truth),
+        f1=_share(2 * matched, n_guess + n_truth),
+        predicted=n_guess,
+        target=n_truth,
+        matched=matched,
+    )
+
+
+def spike_accuracy(
+    predicted: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None
+) -> SpikeAccuracy:
+    """Spike accuracy (recall of the target's spikes) and non-spike accuracy (recall of its silent positions)."""
+    guess, truth = _pair(predicted, target, valid, ("predicted", "target"))
+    silent, _ = _pair(np.logical_not(target), target, valid, ("target", "target"))
+    fired, quiet = int(np.count_nonzero(truth)), int(np.count_nonzero(silent))
+    return SpikeAccuracy(
+        spike=_share(int(np.count_nonzero(guess & truth)), fired),
+        non_spike=_share(quiet - int(np.count_nonzero(guess & silent)), quiet),
+        spikes=fired,
+        non_spikes=quiet,
+    )
+
+
+def hard_reset_share(
+    spikes: npt.ArrayLike, hard_reset: npt.ArrayLike, valid: npt.ArrayLike | None = None
+) -> HardResetShare:
+    """Spikes whose gate m_t was open (Eq. 9-10) among all spikes; the gate elsewhere does nothing, so is left out."""
+    fired, hard = _pair(spikes, hard_reset, valid, ("spikes", "hard_reset"))
+    n_hard, n_fired = int(np.count_nonzero(fired & hard)), int(np.count_nonzero(fired))
+    return HardResetShare(_share(n_hard, n_fired), n_hard, n_fired)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _pair(
+    first: npt.ArrayLike, second: npt.ArrayLike, valid: npt.ArrayLike | None, names: tuple[str, str]
+) -> tuple[BoolArray, BoolArray]:
+    a, b = np.asarray(first, dtype=np.bool_), np.asarray(second, dtype=np.bool_)
+    if a.shape != b.shape:
+        raise ValueError(f"{names[0]} has shape {a.shape}, {names[1]} {b.shape}; allowed: the same shape")
+    if valid is None:
+        return a, b
+    real = np.asarray(valid, dtype=np.bool_)
+    if real.shape != a.shape:
+        raise ValueError(f"valid has shape {real.shape}; allowed: {a.shape}")
+    return a & real, b & real
