@@ -1,5 +1,8 @@
 """Corpus: reading as a user expects, splits, windows, and the character store against the text."""
 
+import hashlib
+import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +242,21 @@ def test_damaged_stores(large: Path, tmp_path: Path) -> None:
         CharacterStore.open(cache)
     with pytest.raises(SpeakError, match="not the index"):
         CharacterStore.open(tmp_path)
+
+
+def test_embedded_texts_are_those_the_sources_describe() -> None:
+    sources = resources.files("speak_neuro.data").joinpath("SOURCES.md").read_text(encoding="utf-8")
+    checksums = {line[70:]: line[4:68] for line in sources.splitlines() if re.fullmatch(r" {4}[0-9a-f]{64}  \w+", line)}
+    assert sorted(checksums) == corpus.embedded_names()
+    for name, checksum in checksums.items():
+        assert hashlib.sha256(corpus.embedded_text(name).encode()).hexdigest() == checksum
+    with pytest.raises(SpeakError, match="no embedded text is called 'xx'; there are: ar, en, fi"):
+        corpus.embedded_text("xx")
+
+
+def test_embedded_english_is_prose() -> None:
+    text = corpus.embedded_text("en")
+    paragraphs = [line for line in text.split("\n") if line]
+    assert 900_000 < len(text) < 1_300_000
+    assert min(map(len, paragraphs)) >= 80
+    assert len(set(text)) < 160
