@@ -140,7 +140,7 @@ def test_the_gate_is_trained_by_the_reset_loss_alone() -> None:
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_the_hourglass_encoder_shares_layers_without_training_them_unless_asked(joint: bool) -> None:
-    """The tokenizer's losses leave the language model alone by default: with L_LM's gradient removed, nothing is left."""
+    """By default the tokenizer's losses leave the language model's layers alone."""
     config = dataclasses.replace(
         change(joint_encoder=joint, membrane_weight=1.0), tokenizer=TokenizerConfig(encoder="hourglass")
     )
