@@ -1,0 +1,129 @@
+"""experiments/gtok.py as its user meets it: what a run leaves, and one clear line for each kind of bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from speak_neuro.checkpoint import read_metrics
+
+Gtok = Callable[..., int]
+
+
+def test_what_a_run_leaves(tiny_run: Path) -> None:
+    names = {p.name for p in tiny_run.iterdir()}
+    assert names == {
+        *("config.json", "exemplar.json", "model.safetensors", "state.safetensors"),
+        *("metrics.jsonl", "results.json", "curves.png"),
+    }
+    records = read_metrics(tiny_run)
+    assert [r["step"] for r in records if "loss_lm" in r] == list(range(1, 41))
+    assert [r["step"] for r in records if "valid_bpc" in r] == [20, 40]
+    metrics = json.loads((tiny_run / "results.json").read_text(encoding="utf-8"))["metrics"]
+    assert 1 < metrics["test_bpc"] < 8
+    assert metrics["test_tokens"] > 0
+    assert metrics["config"]["training"]["steps"] == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"good text \xff\xfe bad", "byte 10"),
+        (b"a short text", "characters"),
+        (b"x" * 280, "a batch of 4 windows needs 260; give more text, or a smaller --window or --batch"),
+    ],
+    ids=["missing", "empty", "not UTF-8", "tiny", "short"],
+)
+def test_bad_text(
+    gtok: Gtok, tmp_path: Path, content: bytes | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert gtok("--data", str(path), "--out", str(tmp_path / "run")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gtok.py: error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--window", "1"], "window is 1; allowed: at least 2"),
+        (["--heads", "3"], "width is 32; allowed: a multiple of heads, 3"),
+        (["--decay", "2"], "decay is 2.0; allowed: 0.0 to 1.0"),
+        (["--device", "toaster"], "--device is 'toaster'; allowed: auto, cpu, cuda, cuda:N"),
+        (["--resume"], "holds no run to resume"),
+        (["--resume", "--overwrite"], "exclude each other"),
+    ],
+)
+def test_bad_flags(
+    gtok: Gtok, tmp_path: Path, excerpt: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gtok("--data", str(excerpt), "--out", str(tmp_path / "run"), *flags) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_an_unknown_flag_is_an_error(gtok: Gtok, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        gtok("--wings", "2")
+    assert caught.value.code == 2
+    assert "--wings" in capsys.readouterr().err
+
+
+def test_a_run_is_not_written_over_unasked(
+    gtok: Gtok, tiny_run: Path, excerpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (tiny_run / "model.safetensors").read_bytes()
+    assert gtok("--data", str(excerpt), "--out", str(tiny_run)) == 2
+    assert "go on with --resume, replace it with --overwrite, or change --out" in capsys.readouterr().err
+    assert (tiny_run / "model.safetensors").read_bytes() == before
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("do not delete", encoding="utf-8")
+    assert gtok("--data", str(excerpt), "--out", str(tmp_path / "letters"), "--overwrite") == 2
+    assert "exists and is not a run folder" in capsys.readouterr().err
+    assert (tmp_path / "letters" / "dear.txt").exists()
+
+
+def test_a_resume_with_other_data_is_refused(
+    gtok: Gtok, excerpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert gtok("--data", str(excerpt), "--out", out, "--steps", "4", "--stop-after", "2") == 0
+    other = tmp_path / "other.txt"
+    other.write_text(excerpt.read_text(encoding="utf-8")[:-500], encoding="utf-8")
+    capsys.readouterr()
+    assert gtok("--data", str(other), "--out", out, "--steps", "4", "--resume") == 2
+    assert "give the same --data to resume it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["he", "zh"])
+def test_other_scripts(gtok: Gtok, tmp_path: Path, name: str) -> None:
+    """Any language, with or without spaces, goes through training, evaluation and tokenizing."""
+    from speak_neuro.corpus import embedded_text
+    from speak_neuro.text import Speak
+
+    text = embedded_text(name)[:6000]
+    path = tmp_path / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    assert gtok("--data", str(path), "--out", str(tmp_path / "run"), "--steps", "6", "--batch", "2") == 0
+    assert "".join(Speak.load(tmp_path / "run").tokens(text[:500])) == text[:500]
+
+
+def test_a_folder_of_texts(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
+    (tmp_path / "texts" / "deep").mkdir(parents=True)
+    half = excerpt.read_text(encoding="utf-8")[:8000]
+    (tmp_path / "texts" / "a.txt").write_text(half, encoding="utf-8")
+    (tmp_path / "texts" / "deep" / "b.txt").write_text(half[::-1], encoding="utf-8")
+    arguments = ["--data", str(tmp_path / "texts"), "--out", str(tmp_path / "run"), "--steps", "3"]
+    assert gtok(*arguments, "--json", str(tmp_path / "results.json")) == 0
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metrics"]["test_bpc"] > 0
