@@ -58,7 +58,7 @@ def test_counts(tiny_run: Path, text: Path, tmp_path: Path) -> None:
 
 def test_standard_input_and_output(tiny_run: Path) -> None:
     command = [sys.executable, "-m", "speak_neuro.tokenize_cli", "--run", str(tiny_run)]
-    done = subprocess.run(command, input="a line\nno line feed at the end".encode(), capture_output=True, check=True)
+    done = subprocess.run(command, input=b"a line\nno line feed at the end", capture_output=True, check=True)
     lines = done.stdout.decode().splitlines()
     assert ["".join(json.loads(line)) for line in lines] == ["a line", "no line feed at the end"]
 
