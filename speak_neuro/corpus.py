@@ -9,10 +9,10 @@ from __future__ import annotations
 import codecs
 import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +119,7 @@ def split(text: str, valid: float = 0.05, test: float = 0.05) -> Splits:
     return Splits(text[:first], text[first:second], text[second:])
 
 
-def split_points(length: int, valid: float, test: float, text_between: Any) -> tuple[int, int]:
+def split_points(length: int, valid: float, test: float, text_between: Callable[[int, int], str]) -> tuple[int, int]:
     """The two cuts of `split` for `length` characters; `text_between(start, end)` gives the text around a cut."""
     for name, share in (("valid", valid), ("test", test)):
         if not 0 <= share < 1:
