@@ -21,16 +21,19 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from speak_neuro.dropout import keep_limit, kept_share, random_bits
 
 AttentionBackend = Literal["auto", "blocked", "sdpa", "plain"]
 ATTENTION_BACKENDS: tuple[str, ...] = get_args(AttentionBackend)
 
-_QUERY_BLOCK = 128
+QUERY_BLOCK = 64
 
 
 @functools.lru_cache(maxsize=8)
@@ -106,7 +109,11 @@ def attend(
     `distance_sinusoids`. `dropout` is the probability with which an attention weight is dropped in this call.
     """
     if backend == "blocked":
-        return _attend_blocked(content_query, distance_query, key, value, distance_key, dropout)
+        queries = content_query.contiguous(), distance_query.contiguous()
+        inputs = (*queries, key.contiguous(), value.contiguous(), distance_key.contiguous())
+        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+            return _BlockedAttention.apply(*inputs, dropout)  # type: ignore[no-any-return]
+        return _attend_blocked(*inputs, dropout)
     heads, rows, length, width = key.shape
     scale = 1 / math.sqrt(width)
     by_distance = distance_query.reshape(heads, rows * length, width) @ distance_key.transpose(1, 2)
@@ -121,30 +128,124 @@ def attend(
     return weights.to(value.dtype) @ value
 
 
+class _BlockedAttention(torch.autograd.Function):
+    """The blocked backend with its gradient written out: what autograd would keep and copy, it does not.
+
+    Of every block only the softmax is kept, its dropped entries marked by their sign. In the backward pass, with P the
+    softmax, W = P * kept / kept_share the weights that met the values, and G the gradient of the output,
+
+        dV = W^T G,   dS = W * (G V^T) - P * rowsum(G * output)        (the row sum is that of P times its gradient)
+
+    and dS / sqrt(d) goes to both terms of the scores, to the distance term through the inverse of `shift_distances`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        content_query: Tensor,
+        distance_query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        distance_key: Tensor,
+        dropout: float,
+    ) -> Tensor:
+        inputs = (content_query, distance_query, key, value, distance_key)
+        kept: list[Tensor] = []
+        output = _attend_blocked(*inputs, dropout, kept)
+        ctx.save_for_backward(*inputs, output, *kept)
+        ctx.dropout = dropout
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        content_query, distance_query, key, value, distance_key, output, *kept = ctx.saved_tensors
+        heads, rows, length, width = key.shape
+        scale, share = 1 / math.sqrt(width), kept_share(ctx.dropout)
+        row_sums = (gradient.to(_wide(key)) * output).sum(3).view(heads * rows, length, 1)
+        gradient = (gradient * (1 / share)).contiguous()  # below, weights are W * kept_share
+        d_content, d_distance = torch.empty_like(content_query), torch.empty_like(distance_query)
+        d_key, d_value, d_relative = torch.zeros_like(key), torch.zeros_like(value), torch.zeros_like(distance_key)
+
+        def merged(tensor: Tensor) -> Tensor:
+            return tensor.view(heads * rows, length, width)
+
+        for (start, end), marked in zip(_blocks(length), kept, strict=True):
+            block = end - start
+            incoming = merged(gradient)[:, start:end]
+            softmax = marked.to(row_sums.dtype)
+            weights = softmax.clamp_min(0) if ctx.dropout else softmax
+            merged(d_value)[:, :end].baddbmm_(weights.to(key.dtype).transpose(1, 2), incoming)
+            d_scores = torch.bmm(incoming, merged(value)[:, :end].transpose(1, 2)).to(row_sums.dtype).mul_(weights)
+            if ctx.dropout:
+                softmax = torch.abs(softmax, out=weights)
+
+            # Laid out in rows longer by one, for the distance term; what the scores do not cover there is zero.
+            shifted = key.new_empty(heads * rows, block * (end + 1))
+            shifted[:, : block - 1] = 0
+            shifted[:, -1] = 0
+            by_key = shifted[:, block - 1 : -1].view(heads * rows, block, end)
+            torch.addcmul(d_scores, softmax, row_sums[:, start:end], value=-1, out=by_key)
+            by_distance = shifted.view(heads, rows * block, end + 1)
+
+            merged(d_content)[:, start:end] = torch.bmm(by_key, merged(key)[:, :end])
+            queries = merged(content_query)[:, start:end]
+            merged(d_key)[:, :end].baddbmm_(by_key.transpose(1, 2), queries, alpha=scale)
+            relative = distance_key[:, length - end :]
+            d_distance[:, :, start:end] = torch.bmm(by_distance, relative).view(heads, rows, block, width)
+            queries = distance_query[:, :, start:end].reshape(heads, rows * block, width)
+            d_relative[:, length - end :].baddbmm_(by_distance.transpose(1, 2), queries, alpha=scale)
+        return d_content.mul_(scale), d_distance.mul_(scale), d_key, d_value, d_relative, None
+
+
 def _attend_blocked(
-    content_query: Tensor, distance_query: Tensor, key: Tensor, value: Tensor, distance_key: Tensor, dropout: float
+    content_query: Tensor,
+    distance_query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    distance_key: Tensor,
+    dropout: float,
+    kept: list[Tensor] | None = None,
 ) -> Tensor:
+    """The forward pass; appends each block's softmax to `kept`, with a minus sign where dropout struck."""
     heads, rows, length, width = key.shape
     scale = 1 / math.sqrt(width)
-    key, value, content_query = (x.reshape(heads * rows, length, width) for x in (key, value, content_query))
-    outputs = [value[:, :0]]
-    for start in range(0, length, _QUERY_BLOCK):
-        end = min(start + _QUERY_BLOCK, length)
+    content_query, keys, values = (x.view(heads * rows, length, width) for x in (content_query, key, value))
+    output = torch.empty_like(values)
+    for start, end in _blocks(length):
         block = end - start
         queries = distance_query[:, :, start:end].reshape(heads, rows * block, width)
-        by_distance = queries @ distance_key[:, length - end :].transpose(1, 2)
+        by_distance = torch.bmm(queries, distance_key[:, length - end :].transpose(1, 2))
         by_distance = shift_distances(by_distance.view(heads * rows, block, end + 1))
-        scores = torch.baddbmm(
-            by_distance, content_query[:, start:end], key[:, :end].transpose(1, 2), beta=scale, alpha=scale
-        )
+        queries = content_query[:, start:end]
+        scores = torch.baddbmm(by_distance, queries, keys[:, :end].transpose(1, 2), beta=scale, alpha=scale)
         scores[:, :, start:].masked_fill_(future_mask(block, key.device), -math.inf)
-        weights = F.dropout(_softmax(scores), dropout)
-        outputs.append(weights.to(value.dtype) @ value[:, :end])
-    return torch.cat(outputs, dim=1).view(heads, rows, length, width)
+        weights = _softmax(scores)
+        if dropout:
+            sign = torch.empty_like(weights)
+            torch.add(random_bits(weights.shape).to(weights.device), 0.5 - keep_limit(dropout), out=sign)
+            marked = torch.copysign(weights, sign, out=sign).to(value.dtype)
+            weights = torch.clamp_min(marked, 0)
+        else:
+            marked = weights = weights.to(value.dtype)
+        if kept is not None:
+            kept.append(marked)
+        output[:, start:end] = torch.bmm(weights, values[:, :end])
+    if dropout:
+        output.mul_(1 / kept_share(dropout))
+    return output.view(heads, rows, length, width)
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + QUERY_BLOCK, length)) for start in range(0, length, QUERY_BLOCK)]
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    return torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return torch.softmax(scores, dim=-1, dtype=_wide(scores))
 
 
 class RelativeAttention(nn.Module):
@@ -164,7 +265,7 @@ class RelativeAttention(nn.Module):
         """(B, L, D), (L + 1, D) in the order of `distance_sinusoids`, two biases (H, d) -> (B, L, D)."""
         rows, length, width = hidden.shape
         split = self.query_key_value(hidden).view(rows, length, 3, self.heads, -1).permute(2, 3, 0, 1, 4)
-        query, key, value = split.unbind(0)
+        query, key, value = split.contiguous().unbind(0)
         distance_key = self.distance(sinusoids).view(length + 1, self.heads, -1).transpose(0, 1)
         attended = attend(
             query + content_bias.to(query.dtype)[:, None, None],

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from speak_neuro.attention import AttentionBackend, RelativeAttention, distance_sinusoids
+from speak_neuro.dropout import Dropout
 from speak_neuro.pooling import downsample, upsample
 
 
@@ -78,7 +79,7 @@ class HourglassLayer(nn.Module):
         self.expand = nn.Linear(config.width, config.inner)
         self.contract = nn.Linear(config.inner, config.width)
         self.feed_forward_norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
         attended = self.attention(hidden, sinusoids, content_bias, distance_bias)
@@ -93,7 +94,7 @@ class LayerStack(nn.Module):
     def __init__(self, count: int, config: HourglassConfig, attention_backend: AttentionBackend) -> None:
         super().__init__()
         self.layers = nn.ModuleList(HourglassLayer(config, attention_backend) for _ in range(count))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
         if len(self.layers) == 0 or hidden.numel() == 0:
@@ -111,7 +112,7 @@ class Hourglass(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         head_shape = (config.heads, config.width // config.heads)
         self.content_bias = nn.Parameter(self.embedding.weight.new_empty(head_shape))
         self.distance_bias = nn.Parameter(self.embedding.weight.new_empty(head_shape))

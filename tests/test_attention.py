@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from speak_neuro.attention import (
+    QUERY_BLOCK,
     RelativeAttention,
     attend,
     choose_backend,
@@ -15,8 +16,9 @@ from speak_neuro.attention import (
     future_mask,
     shift_distances,
 )
+from speak_neuro.dropout import keep_limit, kept_share, random_bits
 
-LENGTHS = [1, 2, 63, 64, 65, 128, 129, 300]
+LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 300]
 CPU = torch.device("cpu")
 
 
@@ -80,6 +82,57 @@ def test_backends_equal_plain_with_gradients(backend, length):
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-12)
     for ours, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("length", [1, 5, 131])
+def test_blocked_with_dropout_equals_the_formula_with_the_same_mask(dropout, length):
+    inputs = attention_inputs(length)
+    torch.manual_seed(7)
+    blocked = attend(*inputs, dropout, "blocked")
+    torch.manual_seed(7)
+    mask = torch.zeros(6, length, length, dtype=torch.float64)
+    for start in range(0, length, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, length)
+        mask[:, start:end, :end] = random_bits((6, end - start, end)) >= keep_limit(dropout)
+    mask /= kept_share(dropout)
+    content_query, distance_query, key, value, distance_key = inputs
+    distances = (torch.arange(length).unsqueeze(1) - torch.arange(length)).clamp_min(0)
+    relative = distance_key[:, length - 1 - distances]  # (H, i, j, d)
+    scores = content_query @ key.transpose(2, 3) + torch.einsum("hbid,hijd->hbij", distance_query, relative)
+    scores = (scores / 2).masked_fill(torch.ones(length, length).triu(1).bool(), -math.inf)
+    expected = (scores.softmax(3) * mask.view(2, 3, length, length)) @ value
+    torch.testing.assert_close(blocked, expected, rtol=0, atol=1e-12)
+    weight = torch.randn_like(expected)
+    ours = torch.autograd.grad((blocked * weight).sum(), inputs)
+    theirs = torch.autograd.grad((expected * weight).sum(), inputs)
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-11)
+    if dropout and length > 1:
+        assert 0.1 < (mask[:, :, 0] == 0).double().mean() < 0.5
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_blocked_gradients_by_finite_differences(dropout):
+    def run(*inputs):
+        torch.manual_seed(1)
+        return attend(*inputs, dropout, "blocked")
+
+    inputs = attention_inputs(5, rows=2, width=2)
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+def test_blocked_accepts_inputs_without_gradients():
+    inputs = attention_inputs(140)
+    with torch.no_grad():
+        bare = attend(*inputs, 0.0, "blocked")
+    inputs[2].requires_grad_(False)
+    output = attend(*inputs, 0.0, "blocked")
+    assert torch.equal(bare, output)
+    assert not bare.requires_grad
+    output.sum().backward()
+    assert inputs[2].grad is None
+    assert inputs[3].grad is not None
 
 
 @pytest.mark.parametrize("backend", ["blocked", "sdpa", "plain"])
