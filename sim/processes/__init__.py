@@ -1,1 +1,5 @@
-"""Lava processes and their models, and nothing else: Lava executes every file of this folder when it compiles."""
+"""Lava processes, each in a directory of its own.
+
+Lava's compiler executes every module that lies beside a process it compiles, so these directories hold one module each
+and nothing that acts on import.
+"""

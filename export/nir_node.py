@@ -1,0 +1,108 @@
+"""The boundary neuron as a NIR primitive, one discrete-time node with float32 fields of shape (N,).
+
+    u_t = decay * v_{t-1} + gain * I_t                    membrane potential before reset (paper Eq. 1)
+    s_t = 1 if u_t >= v_threshold else 0                  spike; note >=, where NIR's stock neurons compare with >
+    m_t = 1 if e_t > gate_threshold else 0                gate (Eq. 9); gate_threshold is 0 for logits
+    v_t = u_t                                             if s_t = 0
+        = v_reset                                         if s_t = 1 and m_t = 1   hard reset
+        = u_t - reset_scale * v_threshold                 if s_t = 1 and m_t = 0   scaled soft reset
+
+v starts at v_reset. NIR edges have no ports, so the node takes one vector of 2N lanes, [I_1..I_N | e_1..e_N], and gives
+N spikes. The step is the unit of time: the file stores `decay`, not a time constant, and nothing is lost to a division
+by dt. There is no field for the reset mode: a mode is written as constant gate lanes and a `reset_scale` of 0.
+
+Importing this module teaches `nir.read` the node. A process that has not imported it stops with an AssertionError on
+the unknown type, which is right: no stock primitive computes the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+
+from speak_neuro.errors import SpeakError
+
+SPEC_VERSION = 1
+FIELDS = ("decay", "gain", "v_threshold", "v_reset", "reset_scale", "gate_threshold")
+
+
+@dataclass(eq=False)
+class GatedResetLIF(nir.NIRNode):
+    """Gated-reset leaky integrate-and-fire neurons; every field float32 of shape (N,)."""
+
+    decay: np.ndarray
+    gain: np.ndarray
+    v_threshold: np.ndarray
+    v_reset: np.ndarray
+    reset_scale: np.ndarray
+    gate_threshold: np.ndarray
+    spec_version: int = SPEC_VERSION
+
+    def __post_init__(self) -> None:
+        self.spec_version = _supported(self.spec_version)
+        for name in FIELDS:
+            value = np.asarray(getattr(self, name))
+            if value.dtype != np.float32 or value.ndim != 1 or value.size == 0:
+                raise ValueError(
+                    f"{name} is {value.dtype} of shape {value.shape}; allowed: float32 of shape (N,), N at least 1"
+                )
+            if value.shape != np.shape(self.decay):
+                raise ValueError(f"{name} has shape {value.shape}; allowed: decay's {np.shape(self.decay)}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} is {value}; allowed: finite numbers")
+            setattr(self, name, value)
+        if (self.decay < 0).any() or (self.decay > 1).any():
+            raise ValueError(f"decay is {self.decay}; allowed: 0 to 1")
+        if (self.v_threshold <= self.v_reset).any():
+            raise ValueError(f"v_threshold is {self.v_threshold}; allowed: above v_reset {self.v_reset}")
+        neurons = self.decay.shape[0]
+        self.input_type = {"input": np.array([2 * neurons])}
+        self.output_type = {"output": np.array([neurons])}
+
+    @classmethod
+    def from_dict(cls, kwargs: dict[str, Any]) -> GatedResetLIF:
+        """Build the node from the fields of a file; a newer spec version is refused before its fields are looked at."""
+        _supported(kwargs.get("spec_version", SPEC_VERSION))
+        missing = [name for name in FIELDS if name not in kwargs]
+        if missing:
+            raise ValueError(f"a GatedResetLIF lacks {', '.join(missing)}")
+        unknown = sorted(set(kwargs) - {*FIELDS, "type", "metadata", "spec_version"})
+        if unknown:
+            raise ValueError(f"a GatedResetLIF has unknown fields {', '.join(unknown)}")
+        return super().from_dict(kwargs)
+
+
+def _supported(spec_version: Any) -> int:
+    version = int(spec_version)
+    if version > SPEC_VERSION:
+        raise SpeakError(
+            f"GatedResetLIF spec_version is {version}, this speak-neuro reads up to {SPEC_VERSION}: update speak-neuro"
+        )
+    if version < 1:
+        raise ValueError(f"GatedResetLIF spec_version is {version}; allowed: 1 to {SPEC_VERSION}")
+    return version
+
+
+def register() -> None:
+    """Teach `nir.read` about GatedResetLIF; calling it again changes nothing.
+
+    NIR has no public registry: its reader looks a type name up in a list of names and in its own module. When that
+    layout is gone this fails with a sentence instead of leaving a half-registered node.
+    """
+    name = GatedResetLIF.__name__
+    known = vars(nir.ir).get("__all_ir")
+    if not isinstance(known, list):
+        version = getattr(nir, "version", "unknown")
+        raise SpeakError(f"nir {version} has no list of node types to add {name} to: install 'nir>=1.0.8,<1.1'")
+    present = getattr(nir.ir, name, None)
+    if present is not None and present is not GatedResetLIF:
+        raise SpeakError(f"nir already has another {name}, from {present.__module__}: remove one of the two packages")
+    setattr(nir.ir, name, GatedResetLIF)
+    if name not in known:
+        known.append(name)
+
+
+register()

@@ -1,0 +1,1 @@
+"""A Lava process that plays an array into a network."""

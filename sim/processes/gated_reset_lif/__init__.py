@@ -1,0 +1,1 @@
+"""The gated-reset neuron as a Lava process."""

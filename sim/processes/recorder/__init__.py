@@ -1,0 +1,1 @@
+"""A Lava process that records what arrives."""

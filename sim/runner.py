@@ -1,0 +1,195 @@
+"""Runs simulation jobs, each in a fresh child interpreter that cannot outlive or block this one. Never imports Lava."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.errors import MissingExtra, SpeakError
+
+PYTHON_VARIABLE = "SPEAK_SIM_PYTHON"
+WORKER = "speak_neuro.sim.worker"
+INSTALL = "pip install 'speak-neuro[lava]'"
+GRACE_SECONDS = 5.0
+
+
+class SimulationError(SpeakError):
+    """A simulation failed; the message carries the cause, `details` the child's traceback."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """Arrays by name, and the versions of the interpreter that made them."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    versions: dict[str, str]
+
+
+def interpreter(python: str | None = None) -> str:
+    """The Python that runs Lava: `python`, else $SPEAK_SIM_PYTHON, else this one."""
+    chosen = python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+    found = shutil.which(chosen)
+    if found is None:
+        raise SpeakError(f"{chosen}: no such program; --python and ${PYTHON_VARIABLE} name a Python that has Lava")
+    return found
+
+
+def run_job(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    *,
+    timeout: float,
+    python: str | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+    worker: str = WORKER,
+) -> JobResult:
+    """Run one job (see `worker.simulate`) within `timeout` seconds.
+
+    Whatever happens, an error, the time limit, Ctrl-C here or the death of this process, no child process, shared
+    memory or temporary file is left.
+    """
+    if os.name != "posix":
+        raise SpeakError("simulations need Linux or macOS: Lava forks its processes")
+    program = interpreter(python)
+    with tempfile.TemporaryDirectory(prefix="speak-sim-", ignore_cleanup_errors=True) as folder:
+        job, result, log = (Path(folder) / name for name in ("job.npz", "result.npz", "stderr.txt"))
+        np.savez(job, **arrays)  # type: ignore[arg-type]
+        command = [program, "-m", worker, str(job), str(result), "--timeout", str(timeout), "--folder", folder]
+        with log.open("wb") as stderr:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # one process per core is enough: each is a whole pipeline
+            )
+        try:
+            last = _follow(child, time.monotonic() + timeout + GRACE_SECONDS, on_step)
+        finally:
+            _end(child)
+        if last is None or last["event"] != "done":
+            raise _error(last, child.returncode, program, timeout, log)
+        with np.load(result, allow_pickle=False) as archive:
+            return JobResult({name: archive[name] for name in archive.files}, last["versions"])
+
+
+def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[int], None]) -> dict[str, Any] | None:
+    """Read events until the child closes its pipe or the deadline passes; the closing event, if one came."""
+    assert child.stdout is not None
+    buffer, last = b"", None
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while (remaining := deadline - time.monotonic()) > 0:
+            if not selector.select(min(remaining, 1.0)):
+                continue
+            chunk = os.read(child.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                event = json.loads(line)
+                if event["event"] == "progress":
+                    on_step(event["step"])
+                else:
+                    last = event
+    return last
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of the child's group, in bounded time, even when interrupted meanwhile.
+
+    SIGTERM first, to the group: the worker cleans up, and its resource tracker, which ignores the signal, unlinks the
+    shared memory. Then SIGKILL to the worker alone, whose children are killed by its death and whose tracker again
+    has the last word. SIGKILL to the group, which would leave shared memory, is the last resort.
+    """
+    try:
+        if child.poll() is None and _wait(child, 0.5) is None:
+            _signal(child, signal.SIGTERM)
+            _wait(child, GRACE_SECONDS)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        limit = time.monotonic() + 2.0
+        while _group_alive(child.pid) and time.monotonic() < limit:
+            time.sleep(0.01)
+        _signal(child, signal.SIGKILL)
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+def _wait(child: subprocess.Popen[bytes], seconds: float) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.wait(seconds)
+    return None
+
+
+def _signal(child: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+def _group_alive(group: int) -> bool:
+    """Whether any process of the group still runs; a zombie that init has yet to collect does not."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    if not Path("/proc/self/stat").exists():
+        return True
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            state, _, member = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(member) == group and state not in "ZX":
+                return True
+    return False
+
+
+def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float, log: Path) -> SpeakError:
+    if last is None:
+        tail = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        if any("No module named" in line and "speak_neuro" in line for line in tail[-1:]):
+            return MissingExtra(
+                f"{program} has no speak-neuro ({tail[-1]}): "
+                f"run {program} -m pip install --no-deps speak-neuro && {program} -m pip install nir 'lava-nc>=0.10,<0.11'"
+            )
+        if code < 0:
+            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+            return SimulationError(
+                f"the simulation did not end within {timeout:g} s or was killed by signal {-code}{hint}"
+            )
+        return SimulationError(f"the simulation ended with code {code}: {tail[-1] if tail else 'no message'}")
+    if last["kind"] == "missing":
+        python = last["versions"]["python"]
+        reason = ""
+        if not python.startswith("3.10."):
+            reason = (
+                f"; lava-nc 0.10 needs Python 3.10 and {program} is {python}: "
+                f"make an environment with Python 3.10 and name its python with --python or ${PYTHON_VARIABLE}"
+            )
+        return MissingExtra(f"Lava is not installed for {program}: {INSTALL}{reason}")
+    if last["kind"] == "input":
+        return SpeakError(last["message"])
+    message = last["message"]
+    if message == "the time limit was reached":
+        message = f"not done within {timeout:g} s; --timeout allows more"
+    return SimulationError(f"the simulation failed: {message}", last["details"])

@@ -1,0 +1,165 @@
+"""The simulation's own interpreter: `python -m speak_neuro.sim.worker in.npz out.npz`. Started by `runner` alone.
+
+Importing Lava switches the whole interpreter to forking, and a failed run can leave processes and shared memory. So
+every job is a fresh interpreter in a session of its own that dies with its parent, and each of its children with it.
+On the pipe it was given as stdout it writes JSON lines, {"event": "progress" | "done" | "error", ...}; everything that
+libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.errors import SpeakError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Simulate = Callable[[Arrays, float, Callable[[int], None]], dict[str, npt.NDArray[Any]]]
+PROGRESS_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
+
+
+def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:
+    """Run a job in Lava.
+
+    `constants` (6,) as GatedResetLIF names them; then either `current` and `gate_logit` (T, B), or `features`
+    (T, B, D), `weight` (2, D) and `bias` (2,). Returns `spikes` and `membrane` (T, B), and at the readout level
+    `current` and `gate_logit` as Lava computed them.
+    """
+    from speak_neuro.sim import guard, network
+
+    names = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+    constants = dict(zip(names, job["constants"], strict=True))
+    if "features" in job:
+        built = network.readout_network(job["features"], job["weight"], job["bias"], constants)
+    else:
+        built = network.neuron_network(job["current"], job["gate_logit"], constants)
+    guard.run_guarded(
+        built.entry, built.models, built.steps, deadline=deadline, on_poll=lambda: on_step(int(built.counter[0]))
+    )
+    return built.recordings()
+
+
+def main(argv: Sequence[str] | None = None, simulate: Simulate = simulate) -> int:
+    """Read the job, run `simulate`, write the result; tell the parent by events. 0 done, 1 failed."""
+    parser = argparse.ArgumentParser(prog="speak_neuro.sim.worker")
+    parser.add_argument("job")
+    parser.add_argument("result")
+    parser.add_argument("--timeout", type=float, required=True, help="seconds from now")
+    parser.add_argument("--folder", help="removed when the parent is gone and cannot remove it itself")
+    arguments = parser.parse_args(argv)
+    deadline = time.monotonic() + arguments.timeout
+    parent = os.getppid()
+    events = _claim_stdout()
+    _die_with_parent(events)
+
+    def report(event: str, **fields: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(events, (json.dumps({"event": event, **fields}) + "\n").encode())
+
+    last = 0.0
+
+    def on_step(step: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            report("progress", step=step)
+
+    try:
+        with np.load(arguments.job, allow_pickle=False) as archive:
+            job = {name: archive[name] for name in archive.files}
+        result = simulate(job, deadline, on_step)
+        np.savez(arguments.result, **result)  # type: ignore[arg-type]
+        report("done", versions=_versions())
+    except BaseException as error:
+        report("error", **_describe(error))
+        return 1
+    finally:
+        if arguments.folder and os.getppid() != parent:
+            shutil.rmtree(arguments.folder, ignore_errors=True)
+    return 0
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    kind = "failure"
+    if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "lava":
+        kind = "missing"
+    elif isinstance(error, SpeakError):
+        kind = "input"
+    return {
+        "kind": kind,
+        "message": " ".join(str(error).split()) or type(error).__name__,
+        "details": getattr(error, "details", "") or "".join(traceback.format_exception(error)),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata
+
+    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        versions["lava-nc"] = metadata.version("lava-nc")
+    return versions
+
+
+def _claim_stdout() -> int:
+    """Keep stdout's pipe for events and send whatever else is printed to stderr."""
+    events = os.dup(1)
+    os.dup2(2, 1)
+    return events
+
+
+def _die_with_parent(events: int) -> None:
+    """End with the parent (SIGTERM, to clean up), and every forked child with this process (SIGKILL).
+
+    A killed parent runs no clean-up. Its death reaches here as a signal; the resource tracker, which is not forked
+    but started anew, outlives all others for a moment and unlinks the shared memory.
+    """
+
+    def on_terminate(_number: int, _frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the second one must not cut the clean-up short
+        raise SystemExit("terminated")
+
+    def in_child() -> None:
+        _request_death_signal(signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with contextlib.suppress(OSError):
+            os.close(events)
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.register_at_fork(after_in_child=in_child)
+    _request_death_signal(signal.SIGTERM)
+
+
+def _prctl() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    return ctypes.CDLL(None, use_errno=True).prctl
+
+
+_PRCTL = _prctl()
+
+
+def _request_death_signal(number: int) -> None:
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
