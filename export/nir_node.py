@@ -22,6 +22,7 @@ from typing import Any
 
 import nir
 import numpy as np
+import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
 
@@ -33,12 +34,12 @@ FIELDS = ("decay", "gain", "v_threshold", "v_reset", "reset_scale", "gate_thresh
 class GatedResetLIF(nir.NIRNode):
     """Gated-reset leaky integrate-and-fire neurons; every field float32 of shape (N,)."""
 
-    decay: np.ndarray
-    gain: np.ndarray
-    v_threshold: np.ndarray
-    v_reset: np.ndarray
-    reset_scale: np.ndarray
-    gate_threshold: np.ndarray
+    decay: npt.NDArray[np.float32]
+    gain: npt.NDArray[np.float32]
+    v_threshold: npt.NDArray[np.float32]
+    v_reset: npt.NDArray[np.float32]
+    reset_scale: npt.NDArray[np.float32]
+    gate_threshold: npt.NDArray[np.float32]
     spec_version: int = SPEC_VERSION
 
     def __post_init__(self) -> None:

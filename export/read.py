@@ -134,7 +134,7 @@ def read_neuron(path: str | os.PathLike[str]) -> ExportedNeuron:
         raise SpeakError(f"{path}: {error}") from error
     except AssertionError as error:
         raise SpeakError(f"{path}: the graph holds a node type that nir does not know; {_expected()}") from error
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
+    except Exception as error:  # in a damaged file h5py and nir fail in ways of their own, RuntimeError among them
         raise SpeakError(f"{path} is not a consistent NIR graph ({_one_line(error)})") from error
     return _exported(path, graph)
 
@@ -146,7 +146,9 @@ def _require_nir(path: str | os.PathLike[str]) -> None:
             root = stream.get("node")
             if not isinstance(root, h5py.Group) or "type" not in root:
                 raise SpeakError(f"{path} is an HDF5 file but not a NIR graph (it has no group 'node' with a type)")
-    except OSError as error:
+    except SpeakError:
+        raise
+    except Exception as error:  # OSError for a foreign file, RuntimeError and others for a damaged one
         raise SpeakError(f"{path} is not a NIR file ({_one_line(error)})") from error
 
 
@@ -157,9 +159,9 @@ def _exported(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
     for name, node in graph.nodes.items():
         kinds.setdefault(type(node).__name__, []).append(name)
     if len(kinds.get("GatedResetLIF", [])) > 1:
-        names = ", ".join(sorted(kinds["GatedResetLIF"]))
-        raise SpeakError(f"{path}: {len(kinds['GatedResetLIF'])} GatedResetLIF nodes ({names}); allowed: one")
-    found = sorted(kind for kind, names in kinds.items() for _ in names)
+        neurons = ", ".join(sorted(kinds["GatedResetLIF"]))
+        raise SpeakError(f"{path}: {len(kinds['GatedResetLIF'])} GatedResetLIF nodes ({neurons}); allowed: one")
+    found = sorted(type(node).__name__ for node in graph.nodes.values())
     if found != sorted(CHAIN):
         raise SpeakError(f"{path}: the graph holds {', '.join(found) or 'no nodes'}; {_expected()}")
     names = [kinds[kind][0] for kind in CHAIN]
@@ -180,7 +182,9 @@ def _exported(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
         )
     except ValueError as error:
         raise SpeakError(f"{path}: {error}") from error
-    return replace(exported, metadata=dict(graph.metadata or {}))
+    # Numbers come back as numpy scalars, which neither JSON nor `write_neuron` takes.
+    metadata = {k: v.item() if isinstance(v, np.generic) else v for k, v in (graph.metadata or {}).items()}
+    return replace(exported, metadata=metadata)
 
 
 def _expected() -> str:

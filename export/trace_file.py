@@ -139,7 +139,7 @@ def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=_ZIP_EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(value, order="C"), allow_pickle=False)
+                np.save(member, np.asanyarray(value, order="C"), allow_pickle=False)
 
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:

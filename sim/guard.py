@@ -38,6 +38,7 @@ class _Runtime(Runtime):
 
     deadline: float
     names: list[str]
+    exception_q: list[Any]
 
     def _start_ports(self) -> None:
         super()._start_ports()

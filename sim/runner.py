@@ -69,9 +69,9 @@ def run_job(
     if os.name != "posix":
         raise SpeakError("simulations need Linux or macOS: Lava forks its processes")
     program = interpreter(python)
-    with tempfile.TemporaryDirectory(prefix="speak-sim-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="speak-sim-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
         job, result, log = (Path(folder) / name for name in ("job.npz", "result.npz", "stderr.txt"))
-        np.savez(job, **arrays)  # type: ignore[arg-type]
+        np.savez(job, **arrays)
         command = [program, "-m", worker, str(job), str(result), "--timeout", str(timeout), "--folder", folder]
         with log.open("wb") as stderr:
             child = subprocess.Popen(
@@ -80,16 +80,24 @@ def run_job(
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},  # one process per core is enough: each is a whole pipeline
+                # Many small processes share the cores; what multiprocessing leaves in TMPDIR goes with the folder.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder},
             )
         try:
             last = _follow(child, time.monotonic() + timeout + GRACE_SECONDS, on_step)
         finally:
             _end(child)
         if last is None or last["event"] != "done":
-            raise _error(last, child.returncode, program, timeout, log)
+            error = _error(last, child.returncode, program, timeout, log)
+            # Chained, so that --debug shows the child's own traceback.
+            raise error from (RuntimeError("\n" + last["details"]) if last else None)
         with np.load(result, allow_pickle=False) as archive:
             return JobResult({name: archive[name] for name in archive.files}, last["versions"])
+
+
+def _short_folder() -> str | None:
+    """Where temporary files go: the usual place, unless the sockets in it would have too long a name (107 bytes)."""
+    return None if len(os.fsencode(tempfile.gettempdir())) <= 50 else "/tmp"
 
 
 def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[int], None]) -> dict[str, Any] | None:
@@ -169,14 +177,12 @@ def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float,
         tail = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
         if any("No module named" in line and "speak_neuro" in line for line in tail[-1:]):
             return MissingExtra(
-                f"{program} has no speak-neuro ({tail[-1]}): "
-                f"run {program} -m pip install --no-deps speak-neuro && {program} -m pip install nir 'lava-nc>=0.10,<0.11'"
+                f"{program} has no speak-neuro ({tail[-1]}): run {program} -m pip install --no-deps speak-neuro, "
+                f"then {program} -m pip install 'lava-nc>=0.10,<0.11'"
             )
         if code < 0:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return SimulationError(
-                f"the simulation did not end within {timeout:g} s or was killed by signal {-code}{hint}"
-            )
+            return SimulationError(f"the simulation was killed by signal {-code}{hint}; its limit was {timeout:g} s")
         return SimulationError(f"the simulation ended with code {code}: {tail[-1] if tail else 'no message'}")
     if last["kind"] == "missing":
         python = last["versions"]["python"]

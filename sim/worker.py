@@ -34,24 +34,41 @@ _PR_SET_PDEATHSIG = 1
 
 
 def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:
-    """Run a job in Lava.
+    """Run a job in Lava, `lanes` sequences at a time.
 
-    `constants` (6,) as GatedResetLIF names them; then either `current` and `gate_logit` (T, B), or `features`
-    (T, B, D), `weight` (2, D) and `bias` (2,). Returns `spikes` and `membrane` (T, B), and at the readout level
-    `current` and `gate_logit` as Lava computed them.
+    `constants` (6,) as GatedResetLIF takes them, `length` (B,), `lanes` (); then either `current` and `gate_logit`
+    (T, B), or `features` (T, B, D), `weight` (2, D) and `bias` (2,). Returns `spikes` and `membrane` (T, B), and at
+    the readout level `current` and `gate_logit` as Lava computed them; zeros at and after a sequence's length.
     """
     from speak_neuro.sim import guard, network
 
     names = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
     constants = dict(zip(names, job["constants"], strict=True))
-    if "features" in job:
-        built = network.readout_network(job["features"], job["weight"], job["bias"], constants)
-    else:
-        built = network.neuron_network(job["current"], job["gate_logit"], constants)
-    guard.run_guarded(
-        built.entry, built.models, built.steps, deadline=deadline, on_poll=lambda: on_step(int(built.counter[0]))
-    )
-    return built.recordings()
+    inputs = job["features"] if "features" in job else job["current"]
+    positions, sequences = inputs.shape[:2]
+    result: dict[str, npt.NDArray[Any]] = {}
+    steps_before = 0
+    for start in range(0, sequences, int(job["lanes"])):
+        group = slice(start, min(start + int(job["lanes"]), sequences))
+        steps = int(job["length"][group].max())
+        if "features" in job:
+            built = network.readout_network(job["features"][:steps, group], job["weight"], job["bias"], constants)
+        else:
+            built = network.neuron_network(job["current"][:steps, group], job["gate_logit"][:steps, group], constants)
+        offset = steps_before
+        guard.run_guarded(
+            built.entry,
+            built.models,
+            built.steps,
+            deadline=deadline,
+            on_poll=lambda offset=offset, counter=built.counter: on_step(offset + int(counter[0])),  # type: ignore[misc]
+        )
+        steps_before += steps
+        real = np.arange(steps)[:, None] < job["length"][group]
+        for name, values in built.recordings().items():
+            whole = result.setdefault(name, np.zeros((positions, sequences), dtype=values.dtype))
+            whole[:steps, group] = np.where(real, values, 0)
+    return result
 
 
 def main(argv: Sequence[str] | None = None, simulate: Simulate = simulate) -> int:
@@ -83,7 +100,7 @@ def main(argv: Sequence[str] | None = None, simulate: Simulate = simulate) -> in
         with np.load(arguments.job, allow_pickle=False) as archive:
             job = {name: archive[name] for name in archive.files}
         result = simulate(job, deadline, on_step)
-        np.savez(arguments.result, **result)  # type: ignore[arg-type]
+        np.savez(arguments.result, **result)
         report("done", versions=_versions())
     except BaseException as error:
         report("error", **_describe(error))

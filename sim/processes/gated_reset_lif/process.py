@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
@@ -74,13 +75,13 @@ class GatedResetLIFFloat32(PyLoihiProcessModel):
     g_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
     u_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
-    v: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    decay: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    gain: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    threshold: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    reset_potential: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    soft_reset: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    gate_threshold: np.ndarray = LavaPyType(np.ndarray, np.float32)
+    v: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
+    decay: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
+    gain: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
+    threshold: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
+    reset_potential: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
+    soft_reset: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
+    gate_threshold: npt.NDArray[np.float32] = LavaPyType(np.ndarray, np.float32)
 
     def run_spk(self) -> None:
         """One time step; `time_step` counts from 1."""

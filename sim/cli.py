@@ -1,0 +1,148 @@
+"""`speak-sim`: run an exported boundary neuron in Lava's CPU simulator, or prove its run equal to the trained one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speak_neuro.command import atomic_write, result_record, run_command, write_json
+from speak_neuro.errors import SpeakError
+
+if TYPE_CHECKING:
+    from speak_neuro.export.read import ExportedNeuron
+    from speak_neuro.export.trace_file import Trace
+
+LEVELS = {"neuron": ("neuron",), "readout": ("readout",), "both": ("neuron", "readout")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: done or equal; 1: parity failed; 2: bad input or a failed simulation; 3: Lava is missing."""
+    return run_command(_parser(), _action, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="speak-sim", description=__doc__)
+    commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity")
+    parity = commands.add_parser("parity", help="compare the trained run with Lava, spike by spike")
+    run = commands.add_parser("run", help="simulate and write spikes and membrane potentials")
+    for command in (parity, run):
+        command.add_argument("--graph", type=Path, required=True, help="the NIR file of speak-export")
+        command.add_argument("--trace", type=Path, required=True, help="the trace of speak-export")
+        command.add_argument("--timeout", type=_seconds, help="seconds per level (default: by the work to do)")
+        command.add_argument("--python", help="Python that has Lava (default: $SPEAK_SIM_PYTHON, else this one)")
+        command.add_argument("--model", choices=["float"], default="float", help="Lava model; float32 is the only one")
+    parity.add_argument("--level", choices=list(LEVELS), default="both", help="what to compare (default: both)")
+    parity.add_argument("--strict-readout", action="store_true", help="fail on any spike that differs, rounding or not")
+    parity.add_argument("--out", type=Path, help="folder of parity.json and parity.html (default: the trace's)")
+    parity.add_argument("--json", type=Path, help="also write a result record here")
+    run.add_argument("--level", choices=["neuron", "readout"], default="readout", help="inputs (default: readout)")
+    run.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return seconds
+
+
+def _action(arguments: argparse.Namespace) -> int:
+    from speak_neuro.export.read import read_neuron
+    from speak_neuro.export.trace_file import read_trace
+
+    exported, trace = read_neuron(arguments.graph), read_trace(arguments.trace)
+    return (_parity if arguments.action == "parity" else _run)(arguments, exported, trace)
+
+
+def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
+    from speak_neuro.sim.parity import compare, summary
+    from speak_neuro.sim.report import render
+
+    folder = arguments.out or arguments.trace.parent
+    if folder.exists() and not folder.is_dir():
+        raise SpeakError(f"--out is {folder}, a file; allowed: a folder")
+    with _Progress() as progress:
+        parity = compare(
+            exported,
+            trace,
+            levels=LEVELS[arguments.level],  # type: ignore[arg-type]
+            strict_readout=arguments.strict_readout,
+            timeout=arguments.timeout,
+            python=arguments.python,
+            on_step=progress,
+        )
+    report = {"graph": str(arguments.graph), "trace_file": str(arguments.trace), **parity.report}
+    write_json(folder / "parity.json", report)
+    with atomic_write(folder / "parity.html", "w") as stream:
+        stream.write(render(report, exported, trace, parity.runs))
+    if arguments.json:
+        metrics = {name: _numbers(result) for name, result in report["levels"].items()}
+        write_json(arguments.json, result_record("speak-sim parity", {"passed": parity.passed, **metrics}))
+    print("\n".join(summary(report)))
+    print(f"report: {folder / 'parity.html'}")
+    return 0 if parity.passed else 1
+
+
+def _run(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
+    import numpy as np
+
+    from speak_neuro.sim.levels import run_level
+
+    with _Progress() as progress:
+        run = run_level(
+            arguments.level,
+            exported,
+            trace,
+            timeout=arguments.timeout,
+            python=arguments.python,
+            on_step=lambda step, total: progress(arguments.level, step, total),
+        )
+    with atomic_write(arguments.out) as stream:
+        np.savez_compressed(
+            stream,
+            spikes=run.spikes.astype(np.uint8),
+            membrane=run.membrane,
+            current=run.current,
+            gate_logit=run.gate_logit,
+            length=trace.length,
+        )
+    print(
+        f"{arguments.level} level: {int(run.spikes.sum()):,} spikes, {trace.sequences:,} sequences -> {arguments.out}"
+    )
+    return 0
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if isinstance(value, (bool, int, float))}
+
+
+class _Progress:
+    """A bar on stderr for each level, shown after two seconds."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._level = ""
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _update(self, level: str, step: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if level != self._level:
+            self.__exit__()
+            self._level = level
+            self._bar = tqdm(total=total, desc=f"{level} level", unit="step", delay=2.0, file=sys.stderr, leave=False)
+        self._bar.update(min(step, total) - self._bar.n)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
