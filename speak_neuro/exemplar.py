@@ -1,4 +1,4 @@
-"""The exemplar tokenizer whose boundaries start the proxy spikes: a Unigram model of the `tokenizers` library (as in DTP).
+"""The exemplar whose boundaries start the proxy spikes: a Unigram model of the `tokenizers` library, as in DTP.
 
 Words are runs of letters and digits, or of other signs; a piece never leaves its word. A run of white space belongs to
 the end of the token before it (at the text's start it is a token). A character that no piece knows is a token.

@@ -48,7 +48,8 @@ def test_more_pieces_make_longer_tokens(text: str, exemplar: UnigramExemplar) ->
 
 def test_boundaries_repeat_in_other_processes() -> None:
     program = (
-        "from speak_neuro.corpus import embedded_text; from speak_neuro.exemplar import UnigramExemplar; import hashlib;"
+        "import hashlib; from speak_neuro.corpus import embedded_text;"
+        "from speak_neuro.exemplar import UnigramExemplar;"
         "text = embedded_text('fi') + embedded_text('vi') + embedded_text('en')[:100000];"
         "print(hashlib.sha256(UnigramExemplar.train(text, 1000).boundaries(text).tobytes()).hexdigest())"
     )
