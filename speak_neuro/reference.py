@@ -101,12 +101,13 @@ def gated_lif_step(
 ) -> tuple[BoolArray, FloatArray, FloatArray]:
     """One position: `current`, `gate_logit`, `state` of shape (B,) or (B, N) -> spikes, membrane, new state."""
     p = parameters
-    leaked = np.multiply(p.decay, state, dtype=np.float32)
-    driven = np.multiply(p.gain, current, dtype=np.float32)
-    membrane = np.add(leaked, driven, dtype=np.float32)
-    spikes = membrane >= p.threshold
-    hard = hard_reset_mask(gate_logit, p.mode)
-    after_spike = np.where(hard, p.reset_potential, np.subtract(membrane, p.soft_reset, dtype=np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are carried on, silently as in every backend
+        leaked = np.multiply(p.decay, state, dtype=np.float32)
+        driven = np.multiply(p.gain, current, dtype=np.float32)
+        membrane = np.add(leaked, driven, dtype=np.float32)
+        spikes = membrane >= p.threshold
+        hard = hard_reset_mask(gate_logit, p.mode)
+        after_spike = np.where(hard, p.reset_potential, np.subtract(membrane, p.soft_reset, dtype=np.float32))
     return spikes, membrane, np.where(spikes, after_spike, membrane).astype(np.float32)
 
 
@@ -129,6 +130,11 @@ def gated_lif_run(
             f"current has shape {current.shape}, gate_logit {gate_logit.shape}; allowed: both (B, L) or both (B, L, N)"
         )
     lanes = current.shape[:1] + current.shape[2:]
+    neurons = current.shape[2] if current.ndim == 3 else 1
+    for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale"):
+        size = np.size(getattr(p, name))
+        if size not in (1, neurons):  # (N,) against (B,) would otherwise broadcast over the batch
+            raise ValueError(f"{name} has {size} values; allowed: 1 or one for each of {neurons} neurons")
     if state is None:
         state = np.broadcast_to(np.asarray(p.reset_potential, dtype=np.float32), lanes)
     state = np.array(state, dtype=np.float32)

@@ -1,0 +1,199 @@
+"""For tests of anything that runs the neuron: exact comparison that names the first divergence, and test cases.
+
+The hypothesis strategies need the `dev` extra; the assertions do not. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.errors import MissingExtra
+from speak_neuro.reference import (
+    RESET_MODES,
+    BoolArray,
+    FloatArray,
+    NeuronParameters,
+    gated_lif_run,
+)
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+
+def assert_spikes_equal(
+    actual: Any,
+    expected: Any,
+    *,
+    actual_membrane: Any = None,
+    expected_membrane: Any = None,
+    threshold: Any = None,
+    name: str = "spikes",
+) -> None:
+    """Equal spikes of shape (L,), (B, L) or (B, L, N), or an AssertionError that names the first divergence.
+
+    Membranes, where given, explain the divergence and are themselves compared bit for bit; the threshold adds how far
+    the potential was from it. First means earliest in time: everything later may only follow from it.
+    """
+    got, want = _array(actual), _array(expected)
+    assert got.shape == want.shape, f"{name}: shape {got.shape}, expected {want.shape}"
+    details = [
+        (label, _array(value))
+        for label, value in (("membrane", actual_membrane), ("expected membrane", expected_membrane))
+        if value is not None
+    ]
+    unequal = got.astype(np.float64) != want.astype(np.float64)
+    if unequal.any():
+        place = first_divergence(unequal)
+        lines = [f"{name} differ at {_where(place)}: got {int(got[place])}, expected {int(want[place])}"]
+        lines += [f"{label} {_exactly(values[place])}" for label, values in details]
+        if threshold is not None:
+            lines.append(f"threshold {_exactly(_of_neuron(threshold, place))}")
+        lines.append(f"{int(unequal.sum())} of {unequal.size} positions differ")
+        raise AssertionError("; ".join(lines))
+    if len(details) == 2:
+        assert_bits_equal(actual_membrane, expected_membrane, name="membrane")
+
+
+def assert_bits_equal(actual: Any, expected: Any, *, name: str = "membrane") -> None:
+    """Equal float32 arrays to the last bit (so +0 and -0 differ), any NaN equal to any NaN."""
+    got, want = _array(actual), _array(expected)
+    assert got.shape == want.shape, f"{name}: shape {got.shape}, expected {want.shape}"
+    assert got.dtype == want.dtype == np.float32, f"{name}: types {got.dtype} and {want.dtype}; allowed: float32"
+    bits_differ = np.ascontiguousarray(got).view(np.uint32) != np.ascontiguousarray(want).view(np.uint32)
+    unequal = np.asarray(bits_differ & ~(np.isnan(got) & np.isnan(want)))
+    if unequal.any():
+        place = first_divergence(unequal)
+        raise AssertionError(
+            f"{name} differs at {_where(place)}: got {_exactly(got[place])}, expected {_exactly(want[place])}; "
+            f"{int(unequal.sum())} of {unequal.size} values differ"
+        )
+
+
+def assert_runs_equal(actual: Any, expected: Any) -> None:
+    """Two results with spikes, membrane and state (a numpy `Run` or a `GatedLIFOutput`) agree bit for bit."""
+    assert_spikes_equal(
+        actual.spikes,
+        expected.spikes,
+        actual_membrane=actual.membrane,
+        expected_membrane=expected.membrane,
+    )
+    assert_bits_equal(actual.state, expected.state, name="state")
+
+
+def first_divergence(unequal: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    """Index of the earliest True in time; time is the second axis, or the only one."""
+    time_axis = 0 if unequal.ndim == 1 else 1
+    in_time_order = np.moveaxis(unequal, time_axis, 0)
+    time, *rest = (int(i) for i in np.argwhere(in_time_order)[0])
+    return (time,) if time_axis == 0 else (rest[0], time, *rest[1:])
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    if hasattr(value, "detach"):  # a torch tensor
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def _where(place: tuple[int, ...]) -> str:
+    names = {1: ("position",), 2: ("row", "position"), 3: ("row", "position", "neuron")}[len(place)]
+    return ", ".join(f"{name} {index}" for name, index in zip(names, place, strict=True))
+
+
+def _exactly(value: Any) -> str:
+    return f"{float(value)!r} ({float(value).hex()})"
+
+
+def _of_neuron(parameter: Any, place: tuple[int, ...]) -> Any:
+    values = _array(parameter).reshape(-1)
+    return values[place[2] if values.size > 1 else 0]
+
+
+@dataclass
+class NeuronCase:
+    """Arguments of one run of the neuron."""
+
+    current: FloatArray
+    gate_logit: FloatArray
+    parameters: NeuronParameters = field(default_factory=NeuronParameters)
+    state: FloatArray | None = None
+    valid: BoolArray | None = None
+
+    def run(self) -> Any:
+        return gated_lif_run(self.current, self.gate_logit, self.parameters, self.state, self.valid)
+
+
+def adversarial_currents(shape: tuple[int, ...], seed: int, kind: str) -> FloatArray:
+    """Currents chosen to hurt: `CURRENT_KINDS` names the kinds."""
+    random = np.random.default_rng(seed)
+    if kind == "quarters":  # sums land exactly on a threshold of 1
+        values = random.integers(-2, 5, shape) / 4
+    elif kind == "sixty-fourths":
+        values = random.integers(-16, 49, shape) / 64
+    elif kind == "one ulp":  # 1, and the floats next to it
+        values = np.nextafter(np.float32(1), np.array([0, 1, 2], dtype=np.float32))[random.integers(0, 3, shape)]
+    elif kind == "zero":
+        values = np.zeros(shape)
+    elif kind == "huge":
+        values = random.choice([1e30, -1e30, 3e38, 1e7, 0.3], shape)
+    elif kind == "negative":
+        values = -random.random(shape)
+    elif kind == "tiny":  # subnormal numbers and signed zeros
+        values = random.choice([1e-40, -1e-40, 0.0, -0.0, 1e-30], shape)
+    elif kind == "random":
+        values = random.normal(0.3, 0.7, shape)
+    else:
+        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(CURRENT_KINDS)}")
+    return values.astype(np.float32)
+
+
+CURRENT_KINDS = ("quarters", "sixty-fourths", "one ulp", "zero", "huge", "negative", "tiny", "random")
+
+
+def neuron_cases(
+    *, max_batch: int = 4, max_length: int = 40, max_neurons: int = 3, unit_constants: bool | None = None
+) -> SearchStrategy[NeuronCase]:
+    """Hypothesis strategy of `NeuronCase`: every mode, (B, L) and (B, L, N), with and without state and padding.
+
+    `unit_constants`: True keeps decay = gain = 1 (the sums of the drawn currents are then exact), False draws them.
+    """
+    try:
+        from hypothesis import strategies as st
+    except ImportError as error:
+        raise MissingExtra("hypothesis is not installed: pip install 'speak-neuro[dev]'") from error
+
+    @st.composite
+    def cases(draw: Any) -> NeuronCase:
+        batch, length = draw(st.integers(1, max_batch)), draw(st.integers(0, max_length))
+        neurons = draw(st.none() | st.integers(1, max_neurons))
+        shape = (batch, length) if neurons is None else (batch, length, neurons)
+        lanes = (batch,) if neurons is None else (batch, neurons)
+        seed = draw(st.integers(0, 2**32 - 1))
+        random = np.random.default_rng(seed)
+        unit = draw(st.booleans()) if unit_constants is None else unit_constants
+
+        def constant(low: float, high: float) -> FloatArray:
+            size = draw(st.sampled_from([(), (neurons or 1,)]))
+            return np.asarray(np.round(random.uniform(low, high, size) * 64) / 64, dtype=np.float32)
+
+        parameters = NeuronParameters(
+            decay=1.0 if unit else np.asarray(random.random(), dtype=np.float32),
+            gain=1.0 if unit else np.asarray(random.uniform(-2, 2), dtype=np.float32),
+            threshold=constant(0.5, 2),
+            reset_potential=constant(-1, 0.25),
+            reset_scale=constant(0, 1),
+            mode=draw(st.sampled_from(RESET_MODES)),
+        )
+        lengths = random.integers(0, length + 1, batch)
+        return NeuronCase(
+            current=adversarial_currents(shape, seed, draw(st.sampled_from(CURRENT_KINDS))),
+            gate_logit=random.choice([-1.0, -0.0, 0.0, 1e-40, 1.0], shape).astype(np.float32),
+            parameters=parameters,
+            state=draw(st.sampled_from([None, random.normal(0, 1, lanes).astype(np.float32)])),
+            valid=draw(st.sampled_from([None, np.arange(length) < lengths[:, None]])),
+        )
+
+    return cases()
