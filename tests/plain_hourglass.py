@@ -32,7 +32,7 @@ class PlainAttention(nn.Module):
         # row i to the left by length-1-i.
         padded = torch.cat([distance.new_zeros(batch, self.heads, length, 1), distance], dim=3)
         distance = padded.view(batch, self.heads, length + 1, length)[:, :, 1:]
-        scores = (content + distance) / math.sqrt(width // self.heads)
+        scores = (content + distance).mul_((width // self.heads) ** -0.5)
         future = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
         weights = self.dropout(scores.masked_fill(future, -math.inf).softmax(3))
         return self.output(torch.einsum("bhij,bjhd->bihd", weights, value).reshape(batch, length, width))
