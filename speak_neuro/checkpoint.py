@@ -93,7 +93,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpeakError(
-            f"{folder}: not a run folder, it holds no {CONFIG}; name the --out of a training run"
+            f"{folder}: holds no {CONFIG}, so it is not a run folder; name a training run's --out"
         ) from None
     except ValueError as error:
         raise SpeakError(f"{path}: not valid JSON ({error}); restore it or train again") from None

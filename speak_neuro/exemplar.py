@@ -54,15 +54,17 @@ class UnigramExemplar:
 
     @classmethod
     def train(cls, text: str, vocabulary: int = 5000) -> UnigramExemplar:
-        """Learn at most `vocabulary` pieces from `text`; fewer from a short one."""
+        """Learn about `vocabulary` pieces from `text`; fewer from a short one, but always each of its characters."""
         if vocabulary < 1:
             raise ValueError(f"vocabulary is {vocabulary}; allowed: at least 1")
         if not text.strip():
             raise SpeakError("the text for the Unigram exemplar is empty or white space; there is nothing to learn")
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        # The library refuses a vocabulary that cannot hold every character.
+        size = max(min(vocabulary, len(text) // CHARACTERS_PER_PIECE), len(set(text)) + 1)
         trainer = trainers.UnigramTrainer(
-            vocab_size=min(vocabulary, max(len(text) // CHARACTERS_PER_PIECE, 2 * len(set(text)))),
+            vocab_size=size,
             unk_token=UNKNOWN,
             special_tokens=[UNKNOWN],
             show_progress=False,

@@ -43,10 +43,10 @@ def membrane_targets(
     fire_mix: Tensor | float,
     rest_mix: Tensor | float,
     *,
-    decay: float = 1.0,
-    gain: float = 1.0,
-    threshold: float = 1.0,
-    reset_potential: float = 0.0,
+    decay: float | Tensor = 1.0,
+    gain: float | Tensor = 1.0,
+    threshold: float | Tensor = 1.0,
+    reset_potential: float | Tensor = 0.0,
 ) -> Tensor:
     """The potential each position should have (Eq. 14); the current is detached."""
     drive = gain * current.detach()

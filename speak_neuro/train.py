@@ -125,16 +125,16 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     nats = nn.functional.cross_entropy(logits.float().transpose(1, 2), following, reduction="none")
     model_loss = nats.mean()
 
-    n = system.tokenizer.neuron.parameters_numpy()
+    neuron = system.tokenizer.neuron
     targets = membrane_targets(
         found.current,
         proxy,
         system.mixes.fire_mix,
         system.mixes.rest_mix,
-        decay=float(n.decay),
-        gain=float(n.gain),
-        threshold=float(n.threshold),
-        reset_potential=float(n.reset_potential),
+        decay=neuron.decay.detach(),
+        gain=neuron.gain.detach(),
+        threshold=neuron.threshold.detach(),
+        reset_potential=neuron.reset_potential.detach(),
     )
     mem_loss = membrane_loss(found.membrane, targets, proxy, rest_term=config.rest_term)
     gate_targets = reset_targets(character_entropy(logits.detach()), spikes, config.entropy_share, config.entropy)
