@@ -2,9 +2,11 @@
 
 import contextlib
 import importlib.util
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nir
@@ -211,3 +213,17 @@ def test_modes_are_constant_gates_and_a_scale(mode: str, tmp_path: Path) -> None
     np.testing.assert_array_equal(np.where(trace.valid, run.membrane[..., 0], 0), expected.membrane)
     assert expected.spikes.sum() > 10
     assert read_neuron(tmp_path / "g.nir").reset_scale[0] == np.float32(0 if "none" in mode else 0.8)
+
+
+def test_the_documented_reader_needs_no_package(path: Path) -> None:
+    """The code in docs/nir-mapping.md, as printed there, makes the reference's spikes from the file alone."""
+    page = (Path(__file__).parent.parent / "docs" / "nir-mapping.md").read_text(encoding="utf-8")
+    start = page.index("    import h5py\n")
+    code = textwrap.dedent(page[start : page.index("\n## ", start)])
+    assert "speak_neuro" not in code
+    names: dict[str, Any] = {}
+    exec(code, names)
+    _, trace = fixtures.make_trace(grid=False)
+    spikes = names["run"](path, trace.features[0])
+    np.testing.assert_array_equal(spikes[:, 0], trace.spikes[0])
+    assert spikes.sum() > 3
