@@ -25,6 +25,8 @@ from speak_neuro.errors import MissingExtra, SpeakError
 PYTHON_VARIABLE = "SPEAK_SIM_PYTHON"
 WORKER = "speak_neuro.sim.worker"
 INSTALL = "pip install 'speak-neuro[lava]'"
+TIME_IS_UP = "the time limit was reached"
+"""As the guard in the child says it too."""
 GRACE_SECONDS = 5.0
 
 
@@ -88,9 +90,9 @@ def run_job(
         finally:
             _end(child)
         if last is None or last["event"] != "done":
-            error = _error(last, child.returncode, program, timeout, log)
+            details = last["details"] if last else ""
             # Chained, so that --debug shows the child's own traceback.
-            raise error from (RuntimeError("\n" + last["details"]) if last else None)
+            raise _error(last, child.returncode, program, timeout, log) from RuntimeError("\n" + details)
         with np.load(result, allow_pickle=False) as archive:
             return JobResult({name: archive[name] for name in archive.files}, last["versions"])
 
@@ -101,7 +103,10 @@ def _short_folder() -> str | None:
 
 
 def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[int], None]) -> dict[str, Any] | None:
-    """Read events until the child closes its pipe or the deadline passes; the closing event, if one came."""
+    """Read events until the child closes its pipe or the deadline passes.
+
+    Returns the closing event: the child's, one that says that the time is up, or None when the child just ended.
+    """
     assert child.stdout is not None
     buffer, last = b"", None
     with selectors.DefaultSelector() as selector:
@@ -111,7 +116,7 @@ def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[
                 continue
             chunk = os.read(child.stdout.fileno(), 65536)
             if not chunk:
-                break
+                return last
             *lines, buffer = (buffer + chunk).split(b"\n")
             for line in lines:
                 event = json.loads(line)
@@ -119,7 +124,7 @@ def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[
                     on_step(event["step"])
                 else:
                     last = event
-    return last
+    return last or {"event": "error", "kind": "failure", "message": TIME_IS_UP, "details": "", "versions": {}}
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -182,7 +187,7 @@ def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float,
             )
         if code < 0:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return SimulationError(f"the simulation was killed by signal {-code}{hint}; its limit was {timeout:g} s")
+            return SimulationError(f"the simulation was killed by signal {-code}{hint}")
         return SimulationError(f"the simulation ended with code {code}: {tail[-1] if tail else 'no message'}")
     if last["kind"] == "missing":
         python = last["versions"]["python"]
@@ -196,6 +201,6 @@ def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float,
     if last["kind"] == "input":
         return SpeakError(last["message"])
     message = last["message"]
-    if message == "the time limit was reached":
+    if message == TIME_IS_UP:
         message = f"not done within {timeout:g} s; --timeout allows more"
     return SimulationError(f"the simulation failed: {message}", last["details"])

@@ -352,6 +352,7 @@ def test_texts_stay_texts(page: str) -> None:
     assert "alert(1)" in page
     assert "<script>alert" not in page
     assert not [name for _, attributes in tags.tags for name in attributes if name.startswith("on")]
+    assert not set("<>&") & set(tags.scripts[0])
     data = json.loads(tags.scripts[0])
     texts = {entry["row"]: "".join(entry["text"]) for entry in data["sequences"]}
     assert texts[0] == "</script><script>alert(1)</script>"

@@ -201,8 +201,20 @@ def test_a_stall_ends_at_the_limit(traceless: str) -> None:
 @lava
 def test_a_worker_that_does_not_listen_is_killed(traceless: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "GRACE_SECONDS", 0.5)
-    with pytest.raises(SimulationError, match="killed by signal 9"):
-        task("deaf", timeout=1.5)
+    with pytest.raises(SimulationError, match="not done within 4 s"):
+        task("deaf", timeout=4)
+
+
+@lava
+def test_files_beside_a_process_are_not_executed(
+    traceless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lava's search for models would run them, `__main__` guard or not."""
+    shutil.copy(Path(TESTS) / "faulty_worker.py", tmp_path / "faulty_worker.py")
+    (tmp_path / "beside.py").write_text("open(__file__ + '.ran', 'w').close()\nraise SystemExit(5)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert task("none").arrays["done"] == 1
+    assert not (tmp_path / "beside.py.ran").exists()
 
 
 @lava
@@ -245,7 +257,7 @@ def test_the_death_of_the_worker_alone(traceless: str) -> None:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         _, errors = parent.communicate(timeout=15)
-        assert "SimulationError: the simulation was killed by signal 9 (out of memory?)" in errors
+        assert errors.strip().endswith("SimulationError: the simulation was killed by signal 9 (out of memory?)")
 
 
 @lava
