@@ -65,12 +65,9 @@ def _forward(current, gate, valid, constants, state, spikes, membrane, first, la
     one = np.float32(1)
     neurons = current.shape[1]
 
-    def advance(v, drive, logit, decay, gain, threshold, reset_potential, soft_reset):
-        u = decay * v + gain * drive
-        after = reset_potential if always_hard or (gated and logit > zero) else u - soft_reset
-        fired = u >= threshold
-        return u, fired, after if fired else u
-
+    # In both loops every choice by the data is one comparison between two computed values, which compiles to a select:
+    # spikes are unpredictable, and a branch on them would take longer than all the rest. (A shared inner function
+    # brings the branches back.) A choice by the mode may branch: it always goes the same way.
     if neurons == 1:
         decay, gain, threshold = constants[0, 0], constants[1, 0], constants[2, 0]
         reset_potential, soft_reset = constants[3, 0], constants[4, 0]
@@ -80,14 +77,17 @@ def _forward(current, gate, valid, constants, state, spikes, membrane, first, la
             for t in range(length):
                 for row in range(group, group + rows):
                     i = row * length + t
-                    v = state[row, 0]
-                    u, fired, after = advance(
-                        v, current[i, 0], gate[i, 0], decay, gain, threshold, reset_potential, soft_reset
-                    )
+                    u = decay * state[row, 0] + gain * current[i, 0]
+                    lowered = u - soft_reset
+                    if_open = reset_potential if always_hard or gated else lowered
+                    if_shut = reset_potential if always_hard else lowered
+                    after = if_open if gate[i, 0] > zero else if_shut
+                    after = after if u >= threshold else u
+                    spike = one if u >= threshold else zero
                     if masked and valid[i] == 0:
-                        u, fired, after = v, False, v
+                        u, spike, after = state[row, 0], zero, state[row, 0]
                     membrane[i, 0] = u
-                    spikes[i, 0] = one if fired else zero
+                    spikes[i, 0] = spike
                     state[row, 0] = after
     else:
         decays, gains, thresholds = constants[0], constants[1], constants[2]
@@ -101,19 +101,14 @@ def _forward(current, gate, valid, constants, state, spikes, membrane, first, la
                     spikes[i] = zero
                     continue
                 for n in range(neurons):
-                    u, fired, after = advance(
-                        carried[n],
-                        current[i, n],
-                        gate[i, n],
-                        decays[n],
-                        gains[n],
-                        thresholds[n],
-                        reset_potentials[n],
-                        soft_resets[n],
-                    )
+                    u = decays[n] * carried[n] + gains[n] * current[i, n]
+                    lowered = u - soft_resets[n]
+                    if_open = reset_potentials[n] if always_hard or gated else lowered
+                    if_shut = reset_potentials[n] if always_hard else lowered
+                    after = if_open if gate[i, n] > zero else if_shut
+                    carried[n] = after if u >= thresholds[n] else u
                     membrane[i, n] = u
-                    spikes[i, n] = one if fired else zero
-                    carried[n] = after
+                    spikes[i, n] = one if u >= thresholds[n] else zero
             state[row] = carried
 
 

@@ -125,9 +125,12 @@ class GatedLeaky(snntorch.LIF):
         return spike(mem, self.threshold, self.surrogate_slope)
 
     def parameters_numpy(self) -> NeuronParameters:
-        """The constants as float32 arrays of shape (N,), for the numpy reference and the exporter."""
-        constants = self._constants()
-        arrays: dict[str, Any] = {name: constants[name].detach().cpu().numpy().astype(np.float32) for name in CONSTANTS}
+        """The constants for the numpy reference and the exporter: float32 arrays (N,), or numbers for one neuron."""
+        shape = (self.neurons,) if self.neurons > 1 else ()
+        arrays: dict[str, Any] = {
+            name: tensor.detach().cpu().numpy().astype(np.float32).reshape(shape)
+            for name, tensor in self._constants().items()
+        }
         return NeuronParameters(**arrays, mode=self.mode)
 
     def _constants(self) -> dict[str, Tensor]:

@@ -1,8 +1,11 @@
 """The fused kernel: the loop's bits forward, its gradients backward, on random and adversarial inputs."""
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +247,40 @@ def test_reference_agrees_on_a_long_run():
     parameters = NeuronParameters(decay=0.97, gain=1.03, threshold=0.9, reset_potential=-0.1)
     case = NeuronCase(current, gate, parameters)
     assert_runs_equal(run(case, "numba"), gated_lif_run(current, gate, parameters))
+
+
+def benchmark():
+    path = Path(__file__).resolve().parent.parent / "experiments" / "bench_scan.py"
+    spec = importlib.util.spec_from_file_location("bench_scan", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SMALL = ["--batch", "3", "--length", "20", "--lengths", "8", "--repeats", "1"]
+
+
+def test_benchmark_reports_ratios(capsys, tmp_path):
+    module = benchmark()
+    module.MEASUREMENT_SECONDS = 1e-4
+    assert module.main([*SMALL, "--json", str(tmp_path / "scan.json")]) == 0
+    assert "stock / fused" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "scan.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["ratios"]["stock / fused"] > 0
+    assert set(metrics["nanoseconds_per_position"]) == {"8"}
+
+
+def test_benchmark_times_nothing_when_results_differ(monkeypatch, capsys):
+    right = kernels.fused_scan
+
+    def wrong(*arguments):
+        spikes, membrane, state = right(*arguments)
+        return spikes, membrane, state + 2.0**-20
+
+    monkeypatch.setattr(kernels, "fused_scan", wrong)
+    assert benchmark().main(SMALL) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "nothing was timed" in captured.err
