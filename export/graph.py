@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from speak_neuro.checkpoint import System
 from speak_neuro.errors import SpeakError
@@ -50,7 +51,7 @@ def export_neuron(system: System, metadata: dict[str, Any] | None = None) -> Exp
     if rule is not None:
         weight[1], bias[1] = 0.0, 1.0 if rule else -1.0
 
-    def lane(value: Any) -> np.ndarray:
+    def lane(value: Any) -> npt.NDArray[np.float32]:
         return np.asarray(value, dtype=np.float32).reshape(1)
 
     return ExportedNeuron(

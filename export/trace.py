@@ -7,7 +7,7 @@ there. Positions beyond a row's length are zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def trace_rows(text: str, row_length: int, rows: int | None = None) -> list[str]
 
 
 def run_trace(
-    speak: Speak, rows: list[str], meta: dict[str, object], progress: Callable[[int], object] | None = None
+    speak: Speak, rows: list[str], meta: Mapping[str, object], progress: Callable[[int], object] | None = None
 ) -> Trace:
     """Run the tokenizer over each row."""
     if not rows:
@@ -66,5 +66,5 @@ def run_trace(
         reset_scale=exported.reset_scale[0],
         text_utf8=np.frombuffer(b"".join(encoded), dtype=np.uint8),
         text_offsets=np.cumsum([0, *map(len, encoded)]).astype(np.int64),
-        meta=meta,
+        meta=dict(meta),
     )

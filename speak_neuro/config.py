@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.reference import RESET_MODES
+from speak_neuro.reference import RESET_MODES, ResetMode
 
 SCHEMA_VERSION = 1
 
@@ -53,7 +52,7 @@ def validate(config: Any) -> None:
 class NeuronConfig:
     """The boundary neuron (paper Eq. 1, 9-11)."""
 
-    reset_mode: str = option("gated", "what a spike does to the potential", choices=RESET_MODES)
+    reset_mode: ResetMode = option("gated", "what a spike does to the potential", choices=RESET_MODES)
     decay: float = option(1.0, "gamma: share of the potential that survives a step", 0.0, 1.0)
     gain: float = option(1.0, "delta: factor on the input current", 0.0)
     threshold: float = option(1.0, "u_th: potential at which the neuron fires", 1e-3)
@@ -155,11 +154,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def _types(kind: type) -> dict[str, Any]:
+    """Each field's type; a choice between strings counts as a string, its values are checked by `validate`."""
+    hints = typing.get_type_hints(kind)
+    return {name: str if typing.get_origin(hint) is typing.Literal else hint for name, hint in hints.items()}
+
+
 def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     """The inverse of `to_dict`. An unknown or missing field, or a value of the wrong type, is an error naming it."""
     if not isinstance(values, dict):
         raise SpeakError(f"{where}: found {type(values).__name__}; allowed: an object")
-    hints = typing.get_type_hints(kind)
+    hints = _types(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise SpeakError(f"{where}: unknown field {unknown[0]!r}; it was written by another version of speak_neuro")
@@ -172,7 +177,7 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
             value = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
         elif hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        elif isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is not hint:
+        elif type(value) is not hint:
             raise SpeakError(f"{where}.{name}: found {value!r}; allowed: {hint.__name__}")
         arguments[name] = value
     try:
@@ -186,7 +191,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type = RunConfig) -> None:
     for section in dataclasses.fields(kind):
         part = typing.cast(type, typing.get_type_hints(kind)[section.name])
         group = parser.add_argument_group(section.name, (part.__doc__ or "").strip())
-        hints = typing.get_type_hints(part)
+        hints = _types(part)
         for item in dataclasses.fields(part):
             flag, meta = "--" + item.name.replace("_", "-"), item.metadata
             text = str(meta["help"]).replace("%", "%%")

@@ -69,7 +69,7 @@ def tokenize(arguments: argparse.Namespace) -> int:
                 sys.stdout.buffer.flush()
             except BrokenPipeError:
                 # The reader of a pipe has enough; Python would complain again when it closes standard output.
-                sys.stdout = None  # type: ignore[assignment]
+                sys.stdout = None
                 return 0
     if arguments.json:
         write_json(arguments.json, result_record("speak-tokenize " + " ".join(sys.argv[1:]), counts))

@@ -150,7 +150,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         loss = loss + rate_hinge(found.spikes, config.rate_limit)
 
     trainer.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     model_norm = nn.utils.clip_grad_norm_(system.language_model.parameters(), config.clip)
     nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
     decision = decide(trainer, starts, ids, following, hidden.detach(), spikes.bool(), proxy, nats.detach().sum(1))
