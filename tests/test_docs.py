@@ -1,0 +1,78 @@
+"""What the documentation shows is run, and what it points to exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in BLOCK.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "tutorial.md"], ids=lambda p: p.name)
+def test_python_blocks_run(page: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_run, tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    found = blocks(page, "python")
+    assert found
+    for code in found:
+        exec(compile(code, str(page), "exec"), {"__name__": "documentation"})
+
+
+@pytest.mark.lava
+def test_the_tutorial_runs(tmp_path: Path) -> None:
+    if importlib.util.find_spec("lava") is None:
+        pytest.skip("lava-nc is not installed (it needs Python 3.10)")
+    script = "set -euo pipefail\n" + "\n".join(blocks(ROOT / "docs" / "tutorial.md", "bash"))
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    modules = {"export": "export.cli", "sim": "sim.cli", "tokenize": "tokenize_cli"}
+    for name, module in {f"speak-{key}": f"speak_neuro.{value}" for key, value in modules.items()}.items():
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', encoding="utf-8")
+        (commands / name).chmod(0o755)
+    # Not a symlink: the interpreter would not find its virtual environment.
+    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (commands / "python").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "WORK": str(tmp_path / "work"), "PATH": f"{commands}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "0 mismatches" in done.stdout
+    assert (tmp_path / "work" / "mine" / "parity.html").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_test_named_in_the_equations_exists() -> None:
+    text = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named
+    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()} == set()
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {p.stem for p in (ROOT / "speak_neuro").glob("*.py")} - {"__init__"}
+    assert {name for name in modules if f"`{name}`" not in text} == set()
