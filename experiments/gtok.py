@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from presets import PRESETS
+from presets import PRESETS, faithful
 
 from speak_neuro.command import device_name, package_versions, result_record, run_command, write_json
 from speak_neuro.config import RunConfig, add_flags, override, to_dict
@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Flags of neuron, tokenizer, model and training override the preset.",
     )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="smoke", help="configuration to start from")
+    parser.add_argument("--faithful", action="store_true", help="the letter of the paper; flags still override it")
     parser.add_argument("--data", type=Path, help="UTF-8 text, or folder of .txt files (default: the embedded text)")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
@@ -83,7 +84,8 @@ def claim_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 def train(arguments: argparse.Namespace) -> int:
     """Train, evaluate on the test text, and leave a run folder."""
     folder = arguments.out or Path("runs") / arguments.preset
-    config = override(PRESETS[arguments.preset], arguments)
+    preset = PRESETS[arguments.preset]
+    config = override(faithful(preset) if arguments.faithful else preset, arguments)
     device = choose_device(arguments.device)
 
     from speak_neuro.corpus import embedded_text, read_text, split

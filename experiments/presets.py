@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 
 # A few minutes on two cores: every mechanism alive, no claim to quality.
@@ -92,3 +94,20 @@ PAPER = RunConfig(
 )
 
 PRESETS = {"smoke": SMOKE, "small": SMALL, "gpu": GPU, "paper": PAPER}
+
+
+def faithful(config: RunConfig) -> RunConfig:
+    """The letter of the paper where it trains at all (docs/equations.md lists the rest)."""
+    return dataclasses.replace(
+        config,
+        neuron=dataclasses.replace(config.neuron, reset_mode="gated", decay=1.0, gain=1.0, reset_scale=0.8),
+        training=dataclasses.replace(
+            config.training,
+            acceptance="literal",
+            learn_mixes=True,
+            rest_term=True,
+            reset_loss_on="all",
+            reset_positive_weight=1.0,
+            rate_limit=0.0,
+        ),
+    )

@@ -127,3 +127,30 @@ def test_a_folder_of_texts(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
     arguments = ["--data", str(tmp_path / "texts"), "--out", str(tmp_path / "run"), "--steps", "3"]
     assert gtok(*arguments, "--json", str(tmp_path / "results.json")) == 0
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metrics"]["test_bpc"] > 0
+
+
+def test_faithful_restores_the_letter_and_flags_override_it(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
+    flags = ["--data", str(excerpt), "--steps", "2", "--faithful", "--reset-positive-weight", "3"]
+    assert gtok(*flags, "--out", str(tmp_path / "run")) == 0
+    training = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))["config"]["training"]
+    assert training["acceptance"] == "literal"
+    assert training["reset_positive_weight"] == 3.0
+
+
+def test_mixed_precision_leaves_the_neuron_in_float32(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
+    from speak_neuro.checkpoint import read_tensors
+
+    flags = ["--data", str(excerpt), "--steps", "30", "--precision", "bfloat16"]
+    assert gtok(*flags, "--out", str(tmp_path / "run")) == 0
+    records = [r for r in read_metrics(tmp_path / "run") if "loss_lm" in r]
+    assert records[-1]["loss_lm"] < records[0]["loss_lm"]
+    tensors, _ = read_tensors(tmp_path / "run" / "model.safetensors")
+    assert {str(value.dtype) for value in tensors.values()} == {"torch.float32"}
+
+
+def test_an_unwritable_folder(gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    assert gtok("--data", str(excerpt), "--out", str(tmp_path / "file" / "run")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(tmp_path / "file") in error
