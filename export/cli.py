@@ -6,9 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speak_neuro.command import package_versions, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.forms import add_form_flags, wanted, write_forms
+
+if TYPE_CHECKING:
+    from speak_neuro.checkpoint import Run, System
+    from speak_neuro.export.trace_file import Trace
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--row-length", type=int, default=512, help="longer lines are cut here (default: 512)")
     parser.add_argument("--no-trace", action="store_true", help="write the graph alone")
     parser.add_argument("--check", action="store_true", help="only say whether the run can be exported exactly")
+    add_form_flags(parser)
     parser.add_argument("--device", default="cpu", help="device of the traced run: cpu, cuda, cuda:N (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was exported as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -48,13 +55,9 @@ def export(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from speak_neuro.corpus import embedded_text, read_text, split
     from speak_neuro.export.graph import export_neuron, refusals
     from speak_neuro.export.read import write_neuron
-    from speak_neuro.export.trace import run_trace, trace_rows
     from speak_neuro.export.trace_file import write_trace
-    from speak_neuro.inference import BoundaryEngine
-    from speak_neuro.text import Speak
 
     try:
         device = torch.device(arguments.device)
@@ -68,6 +71,9 @@ def export(arguments: argparse.Namespace) -> int:
         print("\n".join(reasons) if reasons else "exact: the readouts and the neuron export without loss")
         return 2 if reasons else 0
 
+    if wanted(arguments):
+        return write_forms(arguments, run, system, lambda: traced(arguments, run, system))
+
     exported = export_neuron(
         system,
         {
@@ -78,23 +84,7 @@ def export(arguments: argparse.Namespace) -> int:
         },
     )
     out = arguments.out or arguments.run
-    trace = None
-    if not arguments.no_trace:
-        from tqdm import tqdm
-
-        text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
-        rows = trace_rows(text, arguments.row_length, arguments.rows)
-        speak = Speak(BoundaryEngine(system, run.config), run.alphabet)
-        meta = {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "dtype": "float32",
-            "versions": package_versions(),
-            "run": run.folder.resolve().name,
-            "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
-        }
-        with tqdm(total=len(rows), unit="row", desc="trace", disable=arguments.quiet, delay=1) as bar:
-            trace = run_trace(speak, rows, meta, bar.update)
-
+    trace = None if arguments.no_trace else traced(arguments, run, system)
     write_neuron(out / "boundary.nir", exported, exported.metadata)
     written = [out / "boundary.nir"]
     metrics = {"features": exported.weight.shape[1], "neurons": len(exported.threshold)}
@@ -110,6 +100,31 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(arguments.json, result_record("speak-export " + " ".join(sys.argv[1:]), metrics))
     return 0
+
+
+def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
+    """The run on the text that the flags name."""
+    import torch
+    from tqdm import tqdm
+
+    from speak_neuro.corpus import embedded_text, read_text, split
+    from speak_neuro.export.trace import run_trace, trace_rows
+    from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.text import Speak
+
+    device = torch.device(arguments.device)
+    text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
+    rows = trace_rows(text, arguments.row_length, arguments.rows)
+    meta = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "dtype": "float32",
+        "versions": package_versions(),
+        "run": run.folder.resolve().name,
+        "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
+    }
+    speak = Speak(BoundaryEngine(system, run.config), run.alphabet)
+    with tqdm(total=len(rows), unit="row", desc="trace", disable=arguments.quiet, delay=1) as bar:
+        return run_trace(speak, rows, meta, bar.update)
 
 
 if __name__ == "__main__":

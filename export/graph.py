@@ -18,6 +18,7 @@ from speak_neuro.checkpoint import System
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.reference import GATE_RULE, SOFT_RESETS
+from speak_neuro.tokenizer import SpeakTokenizer
 
 
 class UnsupportedExport(SpeakError):
@@ -46,22 +47,22 @@ def export_neuron(system: System, metadata: dict[str, Any] | None = None) -> Exp
     rows = [tokenizer.current_readout, tokenizer.gate_readout]
     weight = np.concatenate([row.weight.detach().cpu().numpy() for row in rows]).astype(np.float32)
     bias = np.concatenate([row.bias.detach().cpu().numpy() for row in rows]).astype(np.float32)
-    p = tokenizer.neuron.parameters_numpy()
-    rule = GATE_RULE[p.mode]
+    rule = GATE_RULE[tokenizer.neuron.mode]
     if rule is not None:
         weight[1], bias[1] = 0.0, 1.0 if rule else -1.0
 
-    def lane(value: Any) -> npt.NDArray[np.float32]:
-        return np.asarray(value, dtype=np.float32).reshape(1)
+    return ExportedNeuron(weight=weight, bias=bias, **constants_of(tokenizer), metadata=metadata or {})
 
-    return ExportedNeuron(
-        weight=weight,
-        bias=bias,
-        decay=lane(p.decay),
-        gain=lane(p.gain),
-        threshold=lane(p.threshold),
-        reset_potential=lane(p.reset_potential),
-        reset_scale=lane(p.reset_scale if SOFT_RESETS[p.mode] else 0.0),
-        gate_threshold=lane(0.0),
-        metadata=metadata or {},
-    )
+
+def constants_of(tokenizer: SpeakTokenizer) -> dict[str, npt.NDArray[np.float32]]:
+    """The neuron's constants by the names of ExportedNeuron, (1,) each, the reset mode written into them."""
+    p = tokenizer.neuron.parameters_numpy()
+    values = {
+        "decay": p.decay,
+        "gain": p.gain,
+        "threshold": p.threshold,
+        "reset_potential": p.reset_potential,
+        "reset_scale": p.reset_scale if SOFT_RESETS[p.mode] else 0.0,
+        "gate_threshold": 0.0,
+    }
+    return {name: np.asarray(value, dtype=np.float32).reshape(1) for name, value in values.items()}

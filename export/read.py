@@ -85,12 +85,9 @@ class ExportedNeuron:
         )
 
 
-def neuron_graph(exported: ExportedNeuron, metadata: Mapping[str, str | int | float] | None = None) -> nir.NIRGraph:
-    """The NIR graph of `exported`: four nodes in a chain, edges sorted."""
-    for key, value in (metadata or {}).items():
-        if not isinstance(value, (str, int, float)):
-            raise ValueError(f"metadata {key!r} is {type(value).__name__}; allowed: text and numbers")
-    neuron = nir_node.GatedResetLIF(
+def neuron_node(exported: ExportedNeuron) -> nir_node.GatedResetLIF:
+    """The neuron alone, without its readout."""
+    return nir_node.GatedResetLIF(
         decay=exported.decay,
         gain=exported.gain,
         v_threshold=exported.threshold,
@@ -98,9 +95,13 @@ def neuron_graph(exported: ExportedNeuron, metadata: Mapping[str, str | int | fl
         reset_scale=exported.reset_scale,
         gate_threshold=exported.gate_threshold,
     )
+
+
+def neuron_graph(exported: ExportedNeuron, metadata: Mapping[str, str | int | float] | None = None) -> nir.NIRGraph:
+    """The NIR graph of `exported`: four nodes in a chain, edges sorted."""
     nodes = {
         "input": nir.Input(input_type={"input": np.array([exported.features])}),
-        "neuron": neuron,
+        "neuron": neuron_node(exported),
         "output": nir.Output(output_type={"output": np.array([exported.neurons])}),
         "readout": nir.Affine(weight=exported.weight, bias=exported.bias),
     }
@@ -112,8 +113,16 @@ def write_neuron(
     path: str | os.PathLike[str], exported: ExportedNeuron, metadata: Mapping[str, str | int | float] | None = None
 ) -> None:
     """Write `exported` as a NIR file. The same values give the same bytes; a failure leaves the old file as it was."""
+    write_graph(path, neuron_graph(exported, exported.metadata if metadata is None else metadata))
+
+
+def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
+    """Write any NIR graph whose metadata is text and numbers, through a temporary file."""
+    for key, value in (graph.metadata or {}).items():
+        if not isinstance(value, (str, int, float)):
+            raise ValueError(f"metadata {key!r} is {type(value).__name__}; allowed: text and numbers")
     buffer = io.BytesIO()
-    nir.write(buffer, neuron_graph(exported, exported.metadata if metadata is None else metadata))
+    nir.write(buffer, graph)
     with atomic_write(path) as stream:
         stream.write(buffer.getvalue())
 
@@ -124,6 +133,11 @@ def read_neuron(path: str | os.PathLike[str]) -> ExportedNeuron:
     Every departure is one SpeakError line naming the file: not HDF5, truncated, another HDF5 file, another graph,
     several neurons, wrong shapes or types, NaN, a newer spec version.
     """
+    return exported_of(path, read_graph(path))
+
+
+def read_graph(path: str | os.PathLike[str]) -> Any:
+    """Whatever graph a NIR file holds, the node of this package included; a SpeakError when it holds none."""
     nir_node.register()
     if not Path(path).is_file():
         raise SpeakError(f"{path}: no such file; make one with speak-export")
@@ -136,7 +150,14 @@ def read_neuron(path: str | os.PathLike[str]) -> ExportedNeuron:
         raise SpeakError(f"{path}: the graph holds a node type that nir does not know; {_expected()}") from error
     except Exception as error:  # in a damaged file h5py and nir fail in ways of their own, RuntimeError among them
         raise SpeakError(f"{path} is not a consistent NIR graph ({_one_line(error)})") from error
-    return _exported(path, graph)
+    if not isinstance(graph, nir.NIRGraph):
+        raise SpeakError(f"{path}: the root is a {type(graph).__name__}, not a graph; {_expected()}")
+    return graph
+
+
+def graph_metadata(graph: Any) -> dict[str, Any]:
+    """A graph's metadata; numbers come back as numpy scalars, which neither JSON nor a writer takes."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in (graph.metadata or {}).items()}
 
 
 def _require_nir(path: str | os.PathLike[str]) -> None:
@@ -152,9 +173,8 @@ def _require_nir(path: str | os.PathLike[str]) -> None:
         raise SpeakError(f"{path} is not a NIR file ({_one_line(error)})") from error
 
 
-def _exported(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
-    if not isinstance(graph, nir.NIRGraph):
-        raise SpeakError(f"{path}: the root is a {type(graph).__name__}, not a graph; {_expected()}")
+def exported_of(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
+    """The neuron of a graph of the four nodes; `path` names it in errors."""
     kinds: dict[str, list[str]] = {}
     for name, node in graph.nodes.items():
         kinds.setdefault(type(node).__name__, []).append(name)
@@ -182,9 +202,7 @@ def _exported(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
         )
     except ValueError as error:
         raise SpeakError(f"{path}: {error}") from error
-    # Numbers come back as numpy scalars, which neither JSON nor `write_neuron` takes.
-    metadata = {k: v.item() if isinstance(v, np.generic) else v for k, v in (graph.metadata or {}).items()}
-    return replace(exported, metadata=metadata)
+    return replace(exported, metadata=graph_metadata(graph))
 
 
 def _expected() -> str:

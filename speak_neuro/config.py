@@ -71,9 +71,13 @@ class NeuronConfig:
 class TokenizerConfig:
     """Context encoder and readouts (Eq. 2, 7, 8)."""
 
-    encoder: str = option("window", "what the neuron's current depends on", choices=("linear", "window", "hourglass"))
+    encoder: str = option(
+        "window",
+        "what the neuron's current depends on",
+        choices=("linear", "window", "convolution", "hourglass"),
+    )
     encoder_width: int = option(128, "d: width of the encoder's features", 1)
-    context: int = option(8, "k: characters the window encoder sees, the present one included", 1, 256)
+    context: int = option(8, "k: characters the window and convolution encoders see, the present one included", 1, 256)
     tanh: bool = option(False, "tanh on the current (paper's RTok); cannot be exported exactly")
 
     def __post_init__(self) -> None:

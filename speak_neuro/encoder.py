@@ -2,6 +2,7 @@
 
     linear      f_t = GELU(LayerNorm(W emb(c_t) + b))                          a function of the character alone
     window      f_t = GELU(LayerNorm(sum_j W_j emb(c_{t-j}) + b)), j < k       a function of the last k characters
+    convolution f_t = (T_0[c_t], T_1[c_{t-1}], ..., T_{k-1}[c_{t-k+1}])        the same, and the readouts only add up
     hourglass   f_t = GELU(W h_t + b), h the language model's pre-layers       a function of the whole prefix
 
 All are causal: f_t depends on characters up to t. B batch, L positions, D width, V alphabet.
@@ -53,6 +54,56 @@ class WindowEncoder(nn.Module):
         return nn.functional.gelu(self.norm(self.linear(recent)))
 
 
+class ConvolutionEncoder(nn.Module):
+    """A linear convolution over one-hot characters: (B, L) ids -> (B, L, 2k).
+
+    Delay j has a table of two numbers per character, its parts of the current and of the gate logit. The features are
+    the looked-up parts, [current, delays 0..k-1 | gate, delays 0..k-1], and what lies before the first column adds 0.
+    So the whole tokenizer is k tables and a neuron, and can be written as synaptic weights with delays.
+    """
+
+    needs_hidden = False
+
+    def __init__(self, vocabulary: int, context: int) -> None:
+        super().__init__()
+        self.left_context = context - 1
+        self.tables = nn.Parameter(torch.randn(context, vocabulary, 2) * (0.5 / context))
+
+    def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
+        length = ids.shape[1]
+        parts = [
+            nn.functional.pad(nn.functional.embedding(ids, table), (0, 0, delay, 0))[:, :length]
+            for delay, table in enumerate(self.tables)
+        ]
+        return torch.cat([part[..., lane : lane + 1] for lane in (0, 1) for part in parts], dim=-1)
+
+
+class TapSum(nn.Module):
+    """Readout of the convolution encoder: adds k of its 2k features, in order of the delay, (B, L, 2k) -> (B, L, 1).
+
+    The order is part of the definition, since float32 sums depend on it: ((f_0 + f_1) + f_2) + ... `weight` and `bias`
+    say the same as a Linear would, for exports that begin at the features.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, first: int, count: int, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.first, self.count = first, count
+        weight = torch.zeros(1, in_features)
+        weight[:, first : first + count] = 1
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", torch.zeros(1), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        total = features[..., self.first : self.first + 1]
+        for index in range(self.first + 1, self.first + self.count):
+            total = total + features[..., index : index + 1]
+        return total
+
+
 class HourglassEncoder(nn.Module):
     """DTP's predictor body on the language model's pre-layers: (B, L, width) hidden -> (B, L, inner)."""
 
@@ -71,10 +122,19 @@ class HourglassEncoder(nn.Module):
 
 def build_encoder(
     config: TokenizerConfig, model: ModelConfig, vocabulary: int
-) -> tuple[LinearEncoder | WindowEncoder | HourglassEncoder, int]:
+) -> tuple[LinearEncoder | WindowEncoder | ConvolutionEncoder | HourglassEncoder, int]:
     """The encoder that `config` names, and the width of its features."""
     if config.encoder == "linear":
         return LinearEncoder(vocabulary, config.encoder_width), config.encoder_width
     if config.encoder == "window":
         return WindowEncoder(vocabulary, config.encoder_width, config.context), config.encoder_width
+    if config.encoder == "convolution":
+        return ConvolutionEncoder(vocabulary, config.context), 2 * config.context
     return HourglassEncoder(model.width, model.inner), model.inner
+
+
+def build_readouts(config: TokenizerConfig, width: int) -> tuple[nn.Linear | TapSum, nn.Linear | TapSum]:
+    """Readouts of the current and of the gate logit, each (B, L, width) -> (B, L, 1)."""
+    if config.encoder == "convolution":
+        return TapSum(0, config.context, width), TapSum(config.context, config.context, width)
+    return nn.Linear(width, 1), nn.Linear(width, 1)

@@ -5,6 +5,7 @@ can spike or not depending on how many others it was computed with. So every pos
 canonical way, a function of the text up to it and of its place alone:
 
     linear              one table over the alphabet, made once
+    convolution         k table entries, added in the order of their delays
     window, hourglass   blocks of fixed shape at absolute positions, padded at the end; what lies after a position
                         cannot reach it, and what comes before it inside the block is the text itself
 
@@ -26,7 +27,7 @@ from speak_neuro.reference import FloatArray
 IntArray = npt.NDArray[np.int32]
 
 BLOCK = 512
-"""Characters per block of the window encoder."""
+"""Characters per block of the window and convolution encoders."""
 
 
 class Trace(NamedTuple):
@@ -47,6 +48,7 @@ class BoundaryEngine:
     def __init__(self, system: System, config: RunConfig) -> None:
         self.system = system.eval()
         self.tokenizer = system.tokenizer
+        self.encoder_name = config.tokenizer.encoder
         self.device = next(system.parameters()).device
         encoder = self.tokenizer.encoder
         self.table: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None

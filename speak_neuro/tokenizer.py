@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import RunConfig
-from speak_neuro.encoder import build_encoder
+from speak_neuro.encoder import build_encoder, build_readouts
 from speak_neuro.neuron import GatedLeaky
 from speak_neuro.reference import GATE_RULE
 
@@ -48,8 +48,7 @@ class SpeakTokenizer(nn.Module):
     def __init__(self, config: RunConfig, vocabulary: int) -> None:
         super().__init__()
         self.encoder, width = build_encoder(config.tokenizer, config.model, vocabulary)
-        self.current_readout = nn.Linear(width, 1)
-        self.gate_readout = nn.Linear(width, 1)
+        self.current_readout, self.gate_readout = build_readouts(config.tokenizer, width)
         self.tanh = config.tokenizer.tanh
         n = config.neuron
         self.neuron = GatedLeaky(

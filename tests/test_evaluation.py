@@ -45,7 +45,7 @@ def by_definition(system: System, ids: np.ndarray, window: int) -> tuple[float, 
     return nats / (len(ids) - 1) / math.log(2), spikes
 
 
-@pytest.mark.parametrize("encoder", ["linear", "window", "hourglass"])
+@pytest.mark.parametrize("encoder", ["linear", "window", "convolution", "hourglass"])
 @pytest.mark.parametrize("length", [2, 15, 16, 17, 24, 25, 61])
 def test_equals_the_definition(encoder: str, length: int) -> None:
     system = build(encoder)

@@ -21,7 +21,7 @@ NUMPY_ONLY = {
     "acceptance",
 }
 TORCH_ONLY = {"functional", "kernels", "losses", "entropy", "pooling", "attention"}
-NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file"}
+NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded"}
 
 
 def imported(path: Path) -> set[str]:

@@ -47,13 +47,17 @@ def build(encoder: str, seed: int = 0) -> Speak:
     alphabet = Alphabet.learn(TEXT)
     system = System(config, len(alphabet))
     with torch.no_grad():
-        system.tokenizer.current_readout.weight.normal_(0, 0.5)
-        system.tokenizer.current_readout.bias.fill_(0.3)
-        system.tokenizer.gate_readout.weight.normal_(0, 1.0)
+        if encoder == "convolution":
+            system.tokenizer.encoder.tables.normal_(0, 0.5)
+            system.tokenizer.encoder.tables[0, :, 0] += 0.3
+        else:
+            system.tokenizer.current_readout.weight.normal_(0, 0.5)
+            system.tokenizer.current_readout.bias.fill_(0.3)
+            system.tokenizer.gate_readout.weight.normal_(0, 1.0)
     return Speak(BoundaryEngine(system, config), alphabet)
 
 
-SPEAKS = {encoder: build(encoder) for encoder in ("linear", "window", "hourglass")}
+SPEAKS = {encoder: build(encoder) for encoder in ("linear", "window", "convolution", "hourglass")}
 ENCODERS = pytest.mark.parametrize("encoder", list(SPEAKS))
 
 
@@ -90,7 +94,7 @@ def test_streaming_is_chunk_independent(encoder: str, text: str, cuts: list[int]
 @ENCODERS
 def test_character_by_character_over_block_borders(encoder: str) -> None:
     speak = SPEAKS[encoder]
-    text = TEXT[:700] if encoder == "window" else TEXT[:150]
+    text = TEXT[:700] if encoder in ("window", "convolution") else TEXT[:150]
     stream = speak.stream()
     tokens = [token for character in text for token in stream.feed(character)]
     assert tokens + stream.flush() == speak.tokens(text)

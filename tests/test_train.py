@@ -245,3 +245,14 @@ def test_divergence_is_named(tmp_path: Path) -> None:
         next(trainer.system.language_model.parameters()).fill_(float("nan"))
     with pytest.raises(SpeakError, match="step 1: loss_lm is nan; lower --learning-rate"):
         fit(tmp_path, trainer, trainer.ids)
+
+
+def test_the_convolution_encoder_learns() -> None:
+    """Its tables get gradient from L_mem and L_reset at every delay, and the loss falls."""
+    config = dataclasses.replace(CONFIG, tokenizer=TokenizerConfig(encoder="convolution", context=3))
+    trainer = build(config)
+    before = trainer.system.tokenizer.encoder.tables.detach().clone()
+    records = [train_step(trainer) for _ in range(50)]
+    moved = (trainer.system.tokenizer.encoder.tables.detach() - before).abs().amax(dim=(1,))
+    assert (moved > 0.01).all()
+    assert np.mean([r["loss_mem"] for r in records[-10:]]) < 0.8 * np.mean([r["loss_mem"] for r in records[:10]])
