@@ -63,7 +63,7 @@ def test_fused_forward_is_the_reference(case: NeuronCase):
 @pytest.mark.parametrize("kind", CURRENT_KINDS)
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1000])
 def test_fused_forward_on_adversarial_currents(kind, length):
-    for shape in ((6, length), (2, length, 17)):
+    for shape in ((6, length), (35, length), (2, length, 17)):
         lanes = shape[:1] + shape[2:]
         rng = np.random.default_rng(length)
         gate = rng.normal(size=shape).astype(np.float32)
@@ -82,7 +82,7 @@ def test_fused_forward_on_adversarial_currents(kind, length):
 
 @pytest.mark.parametrize("mode", RESET_MODES)
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("shape", [(5, 65), (4, 1), (3, 33, 1), (2, 64, 5), (2, 40, 20)])
+@pytest.mark.parametrize("shape", [(5, 65), (4, 1), (37, 35), (3, 33, 1), (2, 64, 5), (2, 40, 20), (2, 17, 40)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_fused_gradients_are_the_loops(mode, detach, shape, masked):
     rng = np.random.default_rng(7)
@@ -182,8 +182,8 @@ def test_threads_do_not_change_the_result(monkeypatch):
         monkeypatch.setattr(kernels, "THREAD_MINIMUM", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         rng = np.random.default_rng(1)
-        current = torch.from_numpy(rng.normal(0.3, 0.7, (11, 70, 3)).astype(np.float32)).requires_grad_()
-        gate = torch.from_numpy(rng.normal(size=(11, 70, 3)).astype(np.float32))
+        current = torch.from_numpy(rng.normal(0.3, 0.7, (41, 70, 3)).astype(np.float32)).requires_grad_()
+        gate = torch.from_numpy(rng.normal(size=(41, 70, 3)).astype(np.float32))
         threshold = torch.tensor([1.0, 0.9, 1.1], requires_grad=True)
         output = gated_lif_scan(current, gate, threshold=threshold, backend="numba")
         gradients = torch.autograd.grad(output.spikes.sum() + output.state.sum(), (current, threshold))
@@ -192,22 +192,25 @@ def test_threads_do_not_change_the_result(monkeypatch):
         assert torch.equal(one, many)
 
 
-def test_rows_are_cut_without_loss():
-    for rows in (1, 2, 5, 64):
+def test_lanes_are_cut_without_loss(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for lanes in (1, 16, 17, 40, 64, 1000):
         calls: list[tuple[int, int]] = []
-        kernels._over_rows(rows, kernels.THREAD_MINIMUM, lambda first, last, calls=calls: calls.append((first, last)))
-        covered = [row for first, last in sorted(calls) for row in range(first, last)]
-        assert covered == list(range(rows))
+        kernels._over_lanes(lanes, kernels.THREAD_MINIMUM, lambda *edges, calls=calls: calls.append(edges))
+        covered = [lane for first, last in sorted(calls) for lane in range(first, last)]
+        assert covered == list(range(lanes))
+        assert len(calls) == min(3, -(-lanes // 16))
+        assert all(first % 16 == 0 for first, _ in calls)
 
 
 SMOKE = """
 import torch
-from speak_neuro import kernels
+from speak_neuro import numba_kernels
 from speak_neuro.functional import gated_lif_scan
 x = torch.full((2, 5), 0.5, requires_grad=True)
 output = gated_lif_scan(x, torch.ones(2, 5), backend="numba")
 output.spikes.sum().backward()
-print(output.spikes[0].int().tolist(), type(kernels._compiled()[0]._cache).__name__)
+print(output.spikes[0].int().tolist(), type(numba_kernels.forward._cache).__name__)
 """
 
 
