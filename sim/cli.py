@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from speak_neuro.command import atomic_write, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.sim.tokenize import add_tokenize, tokenize
 
 if TYPE_CHECKING:
     from speak_neuro.export.read import ExportedNeuron
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="speak-sim", description=__doc__)
-    commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity")
+    commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity | tokenize")
     parity = commands.add_parser("parity", help="compare the trained run with Lava, spike by spike")
     run = commands.add_parser("run", help="simulate and write spikes and membrane potentials")
     for command in (parity, run):
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--json", type=Path, help="also write a result record here")
     run.add_argument("--level", choices=["neuron", "readout"], default="readout", help="inputs (default: readout)")
     run.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    add_tokenize(commands, _seconds)
     return parser
 
 
@@ -51,6 +53,8 @@ def _seconds(text: str) -> float:
 
 
 def _action(arguments: argparse.Namespace) -> int:
+    if arguments.action == "tokenize":
+        return tokenize(arguments)
     from speak_neuro.export.read import read_neuron
     from speak_neuro.export.trace_file import read_trace
 

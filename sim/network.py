@@ -28,6 +28,7 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.sim.processes.array_source.process import ArraySource, ArraySourceFloat32
 from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF, GatedResetLIFFloat32
 from speak_neuro.sim.processes.recorder.process import Recorder, RecorderModel
+from speak_neuro.sim.processes.table_synapse.process import TableSynapse
 
 MODELS: dict[type, type] = {
     ArraySource: ArraySourceFloat32,
@@ -97,14 +98,14 @@ def _network(neuron: Any, others: list[Any], outputs: dict[str, Any], length: in
     lanes = neuron.a_in.shape[0]
     neuron.proc_params.overwrite("onset", aligned_latency(neuron))
     steps = length + aligned_latency(neuron)
-    counter = _shared((1,), np.int64)
+    counter = shared((1,), np.int64)
     recorders = {}
     for name, port, dtype in [
         ("spikes", neuron.s_out, np.int8),
         ("membrane", neuron.u_out, np.float32),
         *((name, port, np.float32) for name, port in outputs.items()),
     ]:
-        data = _shared((steps, lanes), dtype)
+        data = shared((steps, lanes), dtype)
         recorder = Recorder(data=data, counter=counter)
         port.connect(recorder.a_in)
         recorders[name] = (recorder, data)
@@ -113,7 +114,7 @@ def _network(neuron: Any, others: list[Any], outputs: dict[str, Any], length: in
     return Network(neuron, models, steps, length, counter, recorders)
 
 
-def _shared(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+def shared(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Zeros in an anonymous mapping that forked processes share."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, size), dtype=dtype).reshape(shape)
@@ -150,7 +151,7 @@ def _departure(port: Any) -> int:
         if len(delays) > 1:
             raise SpeakError(f"a DelayDense has several delays {delays.tolist()}; allowed: one")
         return latency(process.s_in) + 1 + int(delays[0])
-    if isinstance(process, (Dense, Sparse)):
+    if isinstance(process, (Dense, Sparse, TableSynapse)):
         return latency(process.s_in) + 1
     if not list(process.in_ports):
         return 0

@@ -1,0 +1,1 @@
+"""A Lava process that turns characters into currents and gate logits by table, with delays."""
