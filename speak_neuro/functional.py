@@ -14,12 +14,15 @@ Backends of the scan, equal bit for bit in the forward pass:
 
     loop    torch operations step by step; any device, float32 or float64
     numba   one fused kernel for the whole sequence; CPU, float32
+    triton  the same on CUDA devices, float32 (on the CPU only in Triton's interpreter, TRITON_INTERPRET=1)
+    auto    the fused kernel of the device, else the loop; logs what it chose
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +34,7 @@ from speak_neuro.reference import GATE_RULE, RESET_MODES, SOFT_RESETS, ResetMode
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "loop", "numba")
+BACKENDS = ("auto", "loop", "numba", "triton")
 Parameter = float | Tensor
 """A number, or a tensor of shape () or (N,); differentiable when it requires a gradient."""
 
@@ -126,8 +129,8 @@ def gated_lif_scan(
             f"valid has shape {_shape(valid)} and type {valid.dtype}; allowed: {tuple(current.shape[:2])}, torch.bool"
         )
 
-    settings = kernels.Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset)
-    if chosen == "numba":
+    settings = kernels.Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, chosen)
+    if chosen != "loop":
         return GatedLIFOutput(*kernels.fused_scan(current, gate_logit, state, valid, constants, settings))
     return _loop_scan(current, gate_logit, state, valid, constants, settings)
 
@@ -138,19 +141,35 @@ def choose_backend(device: torch.device, dtype: torch.dtype, backend: str = "aut
         raise ValueError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"current has type {dtype}; allowed: torch.float32, torch.float64 and half precision")
-    served = device.type == "cpu" and dtype == torch.float32
+    fused = dtype == torch.float32
+    if backend == "auto":
+        chosen = "loop"
+        if fused and device.type == "cpu" and kernels.numba_available():
+            chosen = "numba"
+        elif fused and device.type == "cuda" and torch.version.cuda and kernels.triton_available():
+            chosen = "triton"
+        _log_choice(chosen, device.type, str(dtype))
+        return chosen
     if backend == "numba":
-        if not served:
+        if not (fused and device.type == "cpu"):
             raise ValueError(
                 f"backend 'numba' serves float32 on the CPU, not {dtype} on {device}; use 'loop' or 'auto'"
             )
         if not kernels.numba_available():
             raise ValueError("backend 'numba' needs the package numba: pip install numba, or use 'loop'")
-    if backend == "auto":
-        chosen = "numba" if served and kernels.numba_available() else "loop"
-        _log_choice(chosen, device.type, str(dtype))
-        return chosen
+    if backend == "triton":
+        if not (fused and (device.type == "cuda" or _interpreting())):
+            raise ValueError(
+                f"backend 'triton' serves float32 on CUDA devices, not {dtype} on {device}; use 'loop' or 'auto'"
+            )
+        if not kernels.triton_available():
+            raise ValueError("backend 'triton' needs the package triton: pip install triton, or use 'loop'")
     return backend
+
+
+def _interpreting() -> bool:
+    """Whether Triton, once imported, runs kernels in its interpreter."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
 @functools.cache

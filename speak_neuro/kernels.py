@@ -124,7 +124,11 @@ class _FusedScan(torch.autograd.Function):
 def _engine(settings: Settings) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor]], Callable[..., Gradients]]:
     """The two passes: (inputs, settings) -> spikes, membrane, state, and
     (inputs, membrane, grad_spikes, grad_membrane, grad_state, settings, sum_constants) -> Gradients."""
-    return _numba_forward, _numba_backward
+    if settings.backend == "numba":
+        return _numba_forward, _numba_backward
+    from speak_neuro import triton_kernels
+
+    return triton_kernels.run_forward, triton_kernels.run_backward
 
 
 def _numba_forward(inputs: ScanInputs, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:

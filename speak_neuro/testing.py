@@ -1,6 +1,6 @@
 """For tests of anything that runs the neuron: exact comparison that names the first divergence, and test cases.
 
-The hypothesis strategies need the `dev` extra; the assertions do not. Nothing here imports torch.
+The hypothesis strategies need the `dev` extra; the assertions do not. Only `run_scan` and what builds on it need torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from speak_neuro.reference import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypothesis.strategies import SearchStrategy
+    from torch import Tensor
+
+    from speak_neuro.functional import GatedLIFOutput
+
+CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
 
 def assert_spikes_equal(
@@ -124,6 +131,73 @@ class NeuronCase:
 
     def run(self) -> Any:
         return gated_lif_run(self.current, self.gate_logit, self.parameters, self.state, self.valid)
+
+
+def run_scan(
+    case: NeuronCase,
+    backend: str,
+    *,
+    device: str = "cpu",
+    detach_reset: bool = False,
+    leaves: dict[str, Tensor] | None = None,
+) -> GatedLIFOutput:
+    """`case` by a backend of `gated_lif_scan`; `leaves`, if given, gets its differentiable inputs by name."""
+    import torch
+
+    from speak_neuro.functional import gated_lif_scan
+
+    def tensor(array: Any) -> Any:
+        return None if array is None else torch.from_numpy(np.array(array)).to(device)
+
+    current, state = tensor(case.current), tensor(case.state)
+    options = {name: tensor(getattr(case.parameters, name)) for name in CONSTANTS}
+    if leaves is not None:
+        wanted = {"current": current, "state": state, **options}
+        leaves.update({name: t.requires_grad_() for name, t in wanted.items() if t is not None})
+    return gated_lif_scan(
+        current,
+        tensor(case.gate_logit),
+        state,
+        tensor(case.valid),
+        **options,
+        mode=case.parameters.mode,
+        detach_reset=detach_reset,
+        backend=backend,
+    )
+
+
+def scan_gradients(
+    case: NeuronCase,
+    backend: str,
+    loss: Callable[[GatedLIFOutput], Tensor],
+    *,
+    device: str = "cpu",
+    detach_reset: bool = False,
+) -> dict[str, Tensor]:
+    """The gradient of `loss` of the scan's output in every differentiable input, by name."""
+    import torch
+
+    leaves: dict[str, Tensor] = {}
+    value = loss(run_scan(case, backend, device=device, detach_reset=detach_reset, leaves=leaves))
+    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def assert_gradients_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    """1e-5 of each value. What cancels gets as much of what was summed: of the largest dL/dI_t, and for the constants,
+    whose gradients are sums of dL/du_t times values of order 1, a tenth of that of the sum of |dL/dI_t|."""
+    import torch
+
+    largest, total = float(want["current"].abs().max()), float(want["current"].abs().sum())
+    for name, value in want.items():
+        slack = 1e-6 * total if name in CONSTANTS else 1e-5 * max(largest, float(value.abs().max()))
+        torch.testing.assert_close(
+            got[name].to(value.device),
+            value,
+            rtol=1e-5,
+            atol=slack,
+            msg=lambda text, n=name: f"{n}: {text}",  # type: ignore[misc]
+        )
 
 
 def adversarial_currents(shape: tuple[int, ...], seed: int, kind: str) -> FloatArray:

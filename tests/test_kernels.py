@@ -16,48 +16,24 @@ from hypothesis import strategies as st
 from speak_neuro import kernels
 from speak_neuro.functional import gated_lif_scan
 from speak_neuro.reference import RESET_MODES, NeuronParameters, gated_lif_run
-from speak_neuro.testing import CURRENT_KINDS, NeuronCase, adversarial_currents, assert_runs_equal, neuron_cases
-
-NAMES = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
-
-
-def tensor(array):
-    return None if array is None else torch.from_numpy(np.array(array))
-
-
-def run(case: NeuronCase, backend, *, detach=False, leaves=None):
-    options = {name: tensor(getattr(case.parameters, name)) for name in NAMES}
-    current, state = tensor(case.current), tensor(case.state)
-    if leaves is not None:
-        wanted = {"current": current, "state": state, **options}
-        leaves.update({name: t.requires_grad_() for name, t in wanted.items() if t is not None})
-    return gated_lif_scan(
-        current,
-        tensor(case.gate_logit),
-        state,
-        tensor(case.valid),
-        **options,
-        mode=case.parameters.mode,
-        detach_reset=detach,
-        backend=backend,
-    )
-
-
-def assert_gradients_close(got, want):
-    """1e-5 of each value. What cancels gets as much of what was summed: of the largest dL/dI_t, and for the constants,
-    whose gradients are sums of dL/du_t times values of order 1, a tenth of that of the sum of |dL/dI_t|."""
-    largest, total = float(want["current"].abs().max()), float(want["current"].abs().sum())
-    for name, value in want.items():
-        slack = 1e-6 * total if name in NAMES else 1e-5 * max(largest, float(value.abs().max()))
-        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=slack, msg=lambda text, n=name: f"{n}: {text}")
+from speak_neuro.testing import (
+    CURRENT_KINDS,
+    NeuronCase,
+    adversarial_currents,
+    assert_gradients_close,
+    assert_runs_equal,
+    neuron_cases,
+    run_scan,
+    scan_gradients,
+)
 
 
 @settings(deadline=None, max_examples=150)
 @given(neuron_cases())
 def test_fused_forward_is_the_reference(case: NeuronCase):
     expected = case.run()
-    assert_runs_equal(run(case, "numba"), expected)
-    assert_runs_equal(run(case, "numba", leaves={}), expected)
+    assert_runs_equal(run_scan(case, "numba"), expected)
+    assert_runs_equal(run_scan(case, "numba", leaves={}), expected)
 
 
 @pytest.mark.parametrize("kind", CURRENT_KINDS)
@@ -77,7 +53,7 @@ def test_fused_forward_on_adversarial_currents(kind, length):
                     NeuronCase(current, gate, parameters),
                     NeuronCase(current, gate, parameters, state, valid),
                 ):
-                    assert_runs_equal(run(case, "numba"), case.run())
+                    assert_runs_equal(run_scan(case, "numba"), case.run())
 
 
 @pytest.mark.parametrize("mode", RESET_MODES)
@@ -104,14 +80,12 @@ def test_fused_gradients_are_the_loops(mode, detach, shape, masked):
     )
     weights = [torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in (shape, shape, lanes)]
     for used in ([0, 1, 2], [0], [1], [2]):
-        gradients = []
-        for backend in ("loop", "numba"):
-            leaves: dict[str, torch.Tensor] = {}
-            output = run(case, backend, detach=detach, leaves=leaves)
-            loss = sum((output[i] * weights[i]).sum() for i in used)
-            values = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            gradients.append(dict(zip(leaves, values, strict=True)))
-        assert_gradients_close(gradients[1], gradients[0])
+
+        def loss(output, used=used):
+            return sum((output[i] * weights[i]).sum() for i in used)
+
+        want, got = (scan_gradients(case, backend, loss, detach_reset=detach) for backend in ("loop", "numba"))
+        assert_gradients_close(got, want)
 
 
 @settings(deadline=None, max_examples=60)
@@ -119,14 +93,12 @@ def test_fused_gradients_are_the_loops(mode, detach, shape, masked):
 def test_fused_gradients_on_adversarial_cases(case: NeuronCase, detach):
     # Not with the huge currents: the loop's own gradient overflows there.
     assume(case.current.size > 0 and np.abs(case.current).max() < 1e6)
-    gradients = []
-    for backend in ("loop", "numba"):
-        leaves: dict[str, torch.Tensor] = {}
-        output = run(case, backend, detach=detach, leaves=leaves)
-        loss = output.spikes.sum() + (output.membrane * 0.5).sum() - output.state.sum()
-        values = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        gradients.append(dict(zip(leaves, values, strict=True)))
-    assert_gradients_close(gradients[1], gradients[0])
+
+    def loss(output):
+        return output.spikes.sum() + (output.membrane * 0.5).sum() - output.state.sum()
+
+    want, got = (scan_gradients(case, backend, loss, detach_reset=detach) for backend in ("loop", "numba"))
+    assert_gradients_close(got, want)
 
 
 def test_an_empty_sequence_passes_the_states_gradient_on():
@@ -249,7 +221,7 @@ def test_reference_agrees_on_a_long_run():
     gate = rng.normal(size=(3, 5000)).astype(np.float32)
     parameters = NeuronParameters(decay=0.97, gain=1.03, threshold=0.9, reset_potential=-0.1)
     case = NeuronCase(current, gate, parameters)
-    assert_runs_equal(run(case, "numba"), gated_lif_run(current, gate, parameters))
+    assert_runs_equal(run_scan(case, "numba"), gated_lif_run(current, gate, parameters))
 
 
 def benchmark():
