@@ -2,13 +2,14 @@
 
     python experiments/bench_scan.py --json scan.json
     python experiments/bench_scan.py --batch 64 --length 512 --threads 1
+    python experiments/bench_scan.py --device cuda
 
-Contenders on the same (batch, length) float32 currents on the CPU:
+Contenders on the same (batch, length) float32 currents on one device:
 
     stock    snntorch.Leaky, one call per position, as snnTorch's tutorials write it (no gate: it does less)
     loop     gated_lif_scan, backend "loop"
-    fused    gated_lif_scan, backend "numba"
-    C        a plain C loop of the same arithmetic, where gcc is found: forward only
+    fused    gated_lif_scan, backend "numba" on the CPU, "triton" on a CUDA device
+    C        on the CPU, a plain C loop of the same arithmetic, where gcc is found: forward only
 
 First the results are compared: spikes, membrane and state with the numpy reference bit for bit, gradients with the
 loop's. When anything differs, nothing is timed and the exit code is 1. Contenders take turns; medians of wall time are
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="lengths for the cost per position")
     parser.add_argument("--repeats", type=int, default=9, help="measurements of each contender (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and the kernel (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     return run_command(parser, bench, argv)
 
@@ -82,13 +84,18 @@ def bench(arguments: argparse.Namespace) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    with c_loop() as compiled:
-        check_parity(arguments.batch, min(arguments.length, 2048), compiled)
+    if not arguments.device.startswith(("cpu", "cuda")):
+        raise SpeakError(f"--device is {arguments.device}; allowed: cpu, cuda, cuda:N")
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
+    with c_loop() if arguments.device == "cpu" else contextlib.nullcontext() as compiled:
+        check_parity(arguments, compiled)
         compared = compare(arguments, compiled)
     lengths = cost_of_length(arguments)
     report(arguments, compared, lengths)
     if arguments.json is not None:
-        command = " ".join(["bench_scan", *(f"--{n} {getattr(arguments, n)}" for n in ("batch", "length", "threads"))])
+        named = ("batch", "length", "threads", "device")
+        command = " ".join(["bench_scan", *(f"--{n} {getattr(arguments, n)}" for n in named)])
         metrics = {
             "batch": arguments.batch,
             "length": arguments.length,
@@ -99,8 +106,15 @@ def bench(arguments: argparse.Namespace) -> int:
             "ratios": ratios(compared),
             "nanoseconds_per_position": lengths,
         }
-        write_json(arguments.json, result_record(command, metrics))
+        write_json(arguments.json, result_record(command, metrics, card(arguments.device)))
     return 0
+
+
+def card(device: str) -> str | None:
+    """The CUDA device's name; None for the CPU, whose name `device_name` knows."""
+    import torch
+
+    return None if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def inputs(batch: int, length: int, seed: int = 0) -> tuple[Any, Any]:
@@ -141,7 +155,11 @@ def c_loop() -> Iterator[Callable[..., tuple[Any, Any, Any]] | None]:
         yield run
 
 
-def check_parity(batch: int, length: int, compiled: Callable[..., Any] | None) -> None:
+def fused_backend(device: str) -> str:
+    return "numba" if device == "cpu" else "triton"
+
+
+def check_parity(arguments: argparse.Namespace, compiled: Callable[..., Any] | None) -> None:
     """Raise ParityError unless every contender gives the reference's bits and the fused gradients are the loop's."""
     import torch
 
@@ -149,11 +167,13 @@ def check_parity(batch: int, length: int, compiled: Callable[..., Any] | None) -
     from speak_neuro.reference import NeuronParameters, gated_lif_run
     from speak_neuro.testing import assert_runs_equal
 
-    current, gate = inputs(batch, length)
+    fused, device = fused_backend(arguments.device), arguments.device
+    current, gate = inputs(arguments.batch, min(arguments.length, 2048))
     current = current * 2 - 0.2
     for decay, gain in ((1.0, 1.0), (0.9, 1.1)):
         expected = gated_lif_run(current.numpy(), gate.numpy(), NeuronParameters(decay=decay, gain=gain))
-        runs = {name: gated_lif_scan(current, gate, decay=decay, gain=gain, backend=name) for name in ("loop", "numba")}
+        here, its_gate = current.to(device), gate.to(device)
+        runs = {name: gated_lif_scan(here, its_gate, decay=decay, gain=gain, backend=name) for name in ("loop", fused)}
         if compiled is not None:
             runs["C"] = GatedLIFOutput(*compiled(current, gate, decay, gain))
         for name, found in runs.items():
@@ -162,18 +182,20 @@ def check_parity(batch: int, length: int, compiled: Callable[..., Any] | None) -
             except AssertionError as error:
                 raise ParityError(f"{name} and the reference, decay {decay}: {error}; nothing was timed") from error
         gradients = []
-        for backend in ("loop", "numba"):
-            leaf = current.clone().requires_grad_()
-            gated_lif_scan(leaf, gate, decay=decay, gain=gain, backend=backend).spikes.sum().backward()
+        for backend in ("loop", fused):
+            leaf = here.clone().requires_grad_()
+            gated_lif_scan(leaf, its_gate, decay=decay, gain=gain, backend=backend).spikes.sum().backward()
             gradients.append(leaf.grad)
         difference = float((gradients[0] - gradients[1]).abs().max())
         if not difference <= GRADIENT_TOLERANCE * float(gradients[0].abs().max()):
-            raise ParityError(f"gradients of numba and loop differ by {difference:.3g}; nothing was timed")
+            raise ParityError(f"gradients of {fused} and loop differ by {difference:.3g}; nothing was timed")
     if not torch.isfinite(gradients[0]).all():
         raise ParityError("the gradients are not finite; nothing was timed")
 
 
-def contenders(batch: int, length: int, compiled: Callable[..., Any] | None) -> dict[str, Callable[[], Any]]:
+def contenders(
+    batch: int, length: int, device: str, compiled: Callable[..., Any] | None
+) -> dict[str, Callable[[], Any]]:
     import snntorch
     import torch
 
@@ -181,11 +203,16 @@ def contenders(batch: int, length: int, compiled: Callable[..., Any] | None) -> 
 
     # Long sequences are variety enough, and would fill the memory.
     variants = VARIANTS if batch * length <= 1 << 20 else 1
-    pairs = itertools.cycle([inputs(batch, length, seed) for seed in range(variants)])
-    leaky = snntorch.Leaky(beta=1.0)
+    pairs = itertools.cycle([tuple(x.to(device) for x in inputs(batch, length, seed)) for seed in range(variants)])
+    leaky = snntorch.Leaky(beta=1.0).to(device)
+    fused = fused_backend(device)
+
+    def finish() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize(device)
 
     def stock(drive: Any, gate: Any) -> Any:
-        mem, spikes = torch.zeros(batch), []
+        mem, spikes = torch.zeros(batch, device=device), []
         for t in range(length):
             fired, mem = leaky(drive[:, t], mem)
             spikes.append(fired)
@@ -194,7 +221,9 @@ def contenders(batch: int, length: int, compiled: Callable[..., Any] | None) -> 
     def forward(call: Callable[[Any, Any], Any]) -> Callable[[], Any]:
         def run() -> Any:
             with torch.no_grad():
-                return call(*next(pairs))
+                found = call(*next(pairs))
+            finish()
+            return found
 
         return run
 
@@ -202,13 +231,14 @@ def contenders(batch: int, length: int, compiled: Callable[..., Any] | None) -> 
         def run() -> None:
             current, gate = next(pairs)
             call(current.detach().requires_grad_(), gate).sum().backward()
+            finish()
 
         return run
 
     calls = {
         "stock": stock,
         "loop": lambda drive, gate: gated_lif_scan(drive, gate, backend="loop").spikes,
-        "fused": lambda drive, gate: gated_lif_scan(drive, gate, backend="numba").spikes,
+        "fused": lambda drive, gate: gated_lif_scan(drive, gate, backend=fused).spikes,
     }
     every = {name: forward(call) for name, call in calls.items()}
     every |= {f"{name} + backward": both(call) for name, call in calls.items()}
@@ -236,14 +266,14 @@ def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
 
 
 def compare(arguments: argparse.Namespace, compiled: Callable[..., Any] | None) -> dict[str, float]:
-    return timed(contenders(arguments.batch, arguments.length, compiled), arguments.repeats)
+    return timed(contenders(arguments.batch, arguments.length, arguments.device, compiled), arguments.repeats)
 
 
 def cost_of_length(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Nanoseconds for each position of each row, fused, by length."""
     costs = {}
     for length in arguments.lengths:
-        every = contenders(arguments.batch, length, None)
+        every = contenders(arguments.batch, length, arguments.device, None)
         found = timed({name: every[name] for name in ("fused", "fused + backward")}, max(3, arguments.repeats // 3))
         costs[str(length)] = {name: value * 1e9 / (arguments.batch * length) for name, value in found.items()}
     return costs
@@ -260,13 +290,14 @@ def ratios(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def report(arguments: argparse.Namespace, seconds: dict[str, float], lengths: dict[str, dict[str, float]]) -> None:
-    print(f"parity: equal    {arguments.batch} x {arguments.length}, {arguments.threads} thread(s), {device_name()}")
+    where = card(arguments.device) or f"{arguments.threads} thread(s), {device_name()}"
+    print(f"parity: equal    {arguments.batch} x {arguments.length}, {where}")
     for name, value in seconds.items():
         print(f"  {name:18}{value * 1e3:12.3f} ms")
     print("times as long as the fused kernel")
     for name, value in ratios(seconds).items():
         print(f"  {name:36}{value:9.1f}")
-    if "C" not in seconds:
+    if "C" not in seconds and arguments.device == "cpu":
         print("  C: gcc not found")
     print(f"nanoseconds per position, {arguments.batch} rows")
     for length, costs in lengths.items():
