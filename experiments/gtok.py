@@ -8,6 +8,7 @@ python experiments/gtok.py --out runs/mine --resume         go on where the run 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,15 @@ from typing import Any
 
 from presets import PRESETS, faithful
 
-from speak_neuro.command import device_name, package_versions, result_record, run_command, write_json
+from speak_neuro.command import (
+    TEMPORARY,
+    check_writable,
+    commit,
+    package_versions,
+    result_record,
+    run_command,
+    write_json,
+)
 from speak_neuro.config import RunConfig, add_flags, override, to_dict
 from speak_neuro.errors import MissingExtra, SpeakError
 
@@ -29,13 +38,17 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train the SPEAK tokenizer together with an Hourglass language model.",
         epilog="Flags of neuron, tokenizer, model and training override the preset.",
     )
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="smoke", help="configuration to start from")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="smoke", help="settings to start from (default: smoke)"
+    )
     parser.add_argument("--faithful", action="store_true", help="the letter of the paper; flags still override it")
     parser.add_argument("--data", type=Path, help="UTF-8 text, or folder of .txt files (default: the embedded text)")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint, with the run's own settings"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop (with a checkpoint) at this step")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -48,25 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(build_parser(), train, argv)
 
 
-def choose_device(name: str) -> Any:
-    """A torch device; `auto` takes CUDA when it is there."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SpeakError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SpeakError(f"--device is {name!r}, but torch finds no CUDA device; use --device cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise SpeakError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N")
-    return device
-
-
-def claim_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, and refuse to write over another run unasked."""
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to write over another run unasked, or over anything that is no run."""
     if resume and overwrite:
         raise SpeakError("--resume and --overwrite exclude each other; give one")
     occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -76,65 +72,86 @@ def claim_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         raise SpeakError(f"{folder}: holds a run; go on with --resume, replace it with --overwrite, or change --out")
     if resume and not occupied:
         raise SpeakError(f"{folder}: holds no run to resume; leave --resume away to begin one")
-    if overwrite and occupied:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / "config.json")
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train, evaluate on the test text, and leave a run folder."""
     folder = arguments.out or Path("runs") / arguments.preset
-    preset = PRESETS[arguments.preset]
-    config = override(faithful(preset) if arguments.faithful else preset, arguments)
-    device = choose_device(arguments.device)
+    if arguments.stop_after is not None and arguments.stop_after < 1:
+        raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
+    check_folder(folder, arguments.resume, arguments.overwrite)
+    if arguments.json:
+        check_writable(arguments.json)
+
+    if arguments.resume:
+        from speak_neuro.checkpoint import read_run
+
+        run = read_run(folder)
+        config = override(run.config, arguments)
+    else:
+        run = None
+        preset = PRESETS[arguments.preset]
+        config = override(faithful(preset) if arguments.faithful else preset, arguments)
 
     from speak_neuro.corpus import embedded_text, read_text, split
+    from speak_neuro.device import choose_device, describe_device
 
-    source = str(arguments.data) if arguments.data else "embedded en"
-    parts = split(read_text(arguments.data) if arguments.data else embedded_text("en"))
+    device = choose_device(arguments.device)
+    parts = split(read_text(arguments.data) if arguments.data else embedded_text())
     check_lengths(parts, config)
-    claim_folder(folder, arguments.resume, arguments.overwrite)
+    data = {
+        "source": str(arguments.data) if arguments.data else "embedded en",
+        "characters": sum(map(len, parts)),
+        "sha256": digest(parts),
+    }
+    if run is not None and not same_text(run.record.get("data", {}), data):
+        raise SpeakError(f"{folder}: was trained on {run.record.get('data')}; give the same --data to resume it")
+    command = f"python experiments/{arguments.command_line}"
 
     import torch
     from tqdm import tqdm
 
     from speak_neuro.alphabet import Alphabet
-    from speak_neuro.checkpoint import EXEMPLAR, System, read_run, write_config
+    from speak_neuro.checkpoint import EXEMPLAR, STATE, System, write_config
     from speak_neuro.evaluation import evaluate
     from speak_neuro.exemplar import UnigramExemplar
     from speak_neuro.fit import fit, resume
     from speak_neuro.proxy import ProxyStore
     from speak_neuro.train import Trainer
 
-    if arguments.resume:
-        run = read_run(folder)
-        if run.record["data"] != {"source": source, "characters": sum(map(len, parts))}:
-            raise SpeakError(f"{folder}: was trained on {run.record['data']}; give the same --data to resume it")
-        config, alphabet = override(run.config, arguments), run.alphabet
+    alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
+    if (folder / EXEMPLAR).exists() and run is not None:
         exemplar = UnigramExemplar.load(folder / EXEMPLAR)
     else:
-        alphabet = Alphabet.learn(parts.train)
+        if not arguments.quiet:
+            print("learning the exemplar's pieces", file=sys.stderr)
         exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
+    # Up to here nothing was written or removed: all that can be wrong with the input is known by now.
+    if run is None:
+        if folder.exists():
+            shutil.rmtree(folder)
+        record = {
+            "data": data,
+            "command": command,
+            "versions": package_versions(),
+            "commit": commit(),
+            "device": describe_device(device),
+        }
+        write_config(folder, config, alphabet, record)
         exemplar.save(folder / EXEMPLAR)
-        write_config(
-            folder,
-            config,
-            alphabet,
-            {
-                "data": {"source": source, "characters": sum(map(len, parts))},
-                "command": command_line(),
-                "versions": package_versions(),
-                "commit": result_record("", {})["commit"],
-                "device": describe(device),
-            },
-        )
 
     torch.manual_seed(config.training.seed)
     system = System(config, len(alphabet)).to(device)
     proxy = ProxyStore.create(None, exemplar.boundaries(parts.train))
     trainer = Trainer.create(system, config.training, alphabet.encode(parts.train), proxy)
-    if arguments.resume:
-        resume(folder, trainer)
+    if run is not None:
+        if (folder / STATE).exists():  # a run that was killed early begins anew
+            resume(folder, trainer)
+        if config != run.config:
+            write_config(folder, config, alphabet, run.record)
+        for leftover in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it wrote
+            leftover.unlink()
 
     valid_exemplar, test_exemplar = exemplar.boundaries(parts.valid), exemplar.boundaries(parts.test)
     steps = config.training.steps
@@ -165,10 +182,10 @@ def train(arguments: argparse.Namespace) -> int:
         **{f"test_{name}": value for name, value in asdict(found).items()},
         "parameters_language_model": count(system.language_model),
         "parameters_tokenizer": count(system.tokenizer),
-        "data": source,
+        "data": data,
         "config": to_dict(config),
     }
-    record = result_record(command_line(), metrics, describe(device))
+    record = result_record(command, metrics, describe_device(device))
     write_json(folder / "results.json", record)
     if arguments.json:
         write_json(arguments.json, record)
@@ -179,6 +196,19 @@ def train(arguments: argparse.Namespace) -> int:
         f"({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}"
     )
     return 0
+
+
+def digest(parts: Any) -> str:
+    """SHA-256 of the text."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part.encode())
+    return found.hexdigest()
+
+
+def same_text(recorded: dict[str, Any], data: dict[str, Any]) -> bool:
+    """Whether a run was trained on this text; its path may have changed."""
+    return all(recorded.get(name, data[name]) == data[name] for name in ("characters", "sha256"))
 
 
 def check_lengths(parts: Any, config: RunConfig) -> None:
@@ -208,20 +238,6 @@ def draw(folder: Path) -> None:
 def count(module: Any) -> int:
     """Number of parameters."""
     return sum(p.numel() for p in module.parameters())
-
-
-def describe(device: Any) -> str:
-    """The device's own name."""
-    if device.type == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name(device))
-    return device_name()
-
-
-def command_line() -> str:
-    """The command that made the result."""
-    return "python " + " ".join(sys.argv)
 
 
 if __name__ == "__main__":

@@ -198,8 +198,11 @@ class MetricsLog:
                 raise SpeakError(
                     f"step {record.get('step')}: {name} is {value}; lower --learning-rate or --tokenizer-learning-rate"
                 )
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+        except OSError as error:  # a full disk gives no name
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,10 @@ from typing import IO, Any
 from speak_neuro.errors import SpeakError
 
 PACKAGES = ("speak-neuro", "torch", "snntorch", "numpy", "nir", "nirtorch", "lava-nc", "numba", "tokenizers")
+TEMPORARY = ".tmp"
+"""Suffix of the files that become the real ones."""
+CLOSED_PIPE = 141
+"""Exit code of a command whose output nobody reads to the end, as of any that SIGPIPE ends; 0 would say done."""
 
 
 def run_command(
@@ -27,26 +32,64 @@ def run_command(
     action: Callable[[argparse.Namespace], int],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse `argv`, run `action`, and turn every expected failure into one line on stderr and an exit code."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    """Parse `argv`, run `action`, and turn every expected failure into one line on stderr and an exit code.
+
+    The action finds the command as it was given in `arguments.command_line`.
+    """
+    _add_debug_flag(parser)
     arguments = parser.parse_args(argv)
+    arguments.command_line = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
+    code = CLOSED_PIPE
     try:
-        return action(arguments)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        code = action(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        print(": ".join([f"{parser.prog}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # The reader of our output, `head` for one, has enough. What is still buffered must not fail again at exit.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
     except (SpeakError, OSError, ValueError) as error:
         if arguments.debug:
             traceback.print_exc()
         else:
             print(f"{parser.prog}: error: {_one_line(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, SpeakError) else 2
+    return code
+
+
+def _add_debug_flag(parser: argparse.ArgumentParser) -> None:
+    """`--debug` before or after a subcommand."""
+    parser.set_defaults(debug=False)
+    # Without a default of its own, a subcommand's flag leaves alone what was given before the subcommand.
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
+    for part in parser._actions:
+        if isinstance(part, argparse._SubParsersAction):
+            for subparser in part.choices.values():
+                subparser.add_argument(
+                    "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                )
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse an output file that cannot be written: to be called before the work whose result it shall hold."""
+    target = Path(path)
+    if target.is_dir():
+        raise SpeakError(f"{target}: is a folder; name a file to write")
+    folder = next(above for above in target.absolute().parents if above.exists())
+    if not folder.is_dir():
+        raise SpeakError(f"{target}: cannot be written, {folder} is not a folder; choose another place")
+    if not target.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise SpeakError(f"{target}: cannot be written, no permission in {folder}; choose another place")
 
 
 @contextlib.contextmanager
@@ -54,12 +97,20 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     """Open a temporary sibling of `path` and rename it over `path` on success.
 
     A failure at any point (an exception, a full disk) leaves the previous file as it was and no temporary file behind.
+    A symbolic link keeps its place, the file it points to is replaced. What is no regular file (/dev/stdout, a named
+    pipe) is written to as it is.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
     encoding = None if "b" in mode else "utf-8"
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    if _is_stream(path):
+        with open(path, mode, encoding=encoding) as stream:
+            yield stream
+        return
+    target = Path(os.path.realpath(path))
+    name = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
         with os.fdopen(descriptor, mode, encoding=encoding) as stream:
             yield stream
             stream.flush()
@@ -68,10 +119,21 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp creates 0600
         os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    except BaseException as error:
+        if name is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+        # A full disk gives no name, other failures give the temporary file's.
+        if isinstance(error, OSError) and error.strerror and (name is None or error.filename in (None, name)):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
+
+
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a device, a pipe or an open descriptor, which a rename would replace by a file."""
+    if os.fspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return True
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -99,6 +99,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         validate(self)
+        if self.width % 2:
+            raise ValueError(f"width is {self.width}; allowed: an even number (half sines, half cosines)")
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}; allowed: a multiple of heads, {self.heads}")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,16 +22,48 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def save_checkpoint(folder: Path, trainer: Trainer) -> None:
-    """Write state.safetensors and model.safetensors, each in one rename."""
+    """Write model.safetensors, then state.safetensors, each in one rename.
+
+    In this order: when the second cannot be written, a resume repeats the steps since the state before and ends with
+    the same weights; a state ahead of the model would leave the model behind for good.
+    """
     tensors, metadata = trainer.snapshot()
-    write_tensors(folder / STATE, tensors, metadata)
     save_model(folder, trainer.system)
+    write_tensors(folder / STATE, tensors, metadata)
 
 
 def resume(folder: Path, trainer: Trainer) -> None:
     """Bring a fresh trainer to the folder's last checkpoint."""
     tensors, metadata = read_tensors(folder / STATE)
     trainer.restore(tensors, metadata, folder / STATE)
+
+
+@contextlib.contextmanager
+def interrupt_held() -> Iterator[Callable[[], bool]]:
+    """Hold the first Ctrl-C back, and give a function that says whether it came; the second one interrupts at once.
+
+    A step changes weights, proxy and random state one after the other: stopped in between they do not belong together.
+    """
+    came = False
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt("at once; the last checkpoint stands")
+        came = True
+
+    # Signals belong to the main thread; and who ignores Ctrl-C, as a shell's background jobs do, goes on ignoring it.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def fit(
@@ -41,33 +76,32 @@ def fit(
 ) -> None:
     """Train to the configured step (or `stop_after`), evaluating and saving on the way.
 
-    Every record written to metrics.jsonl is also given to `report`. An interrupt saves a checkpoint before it goes on.
+    Every record written to metrics.jsonl is also given to `report`. Ctrl-C ends the step, saves a checkpoint and
+    raises KeyboardInterrupt.
     """
     config = trainer.config
     log = MetricsLog(folder, trainer.step)
-    last = min(config.steps, stop_after or config.steps)
-    saved = -1
-    try:
+    last = config.steps if stop_after is None else min(config.steps, stop_after)
+
+    def record(values: dict[str, Any]) -> None:
+        log.append(values)
+        if report is not None:
+            report(values)
+
+    with interrupt_held() as interrupted:
         while trainer.step < last:
             began = time.perf_counter()
-            record: dict[str, Any] = train_step(trainer)
-            record["characters_per_second"] = round(
-                config.batch * config.window / max(time.perf_counter() - began, 1e-9), 1
-            )
-            log.append(record)
-            if report is not None:
-                report(record)
-            if trainer.step % config.evaluate_every == 0 or trainer.step == last:
+            values: dict[str, Any] = train_step(trainer)
+            seconds = max(time.perf_counter() - began, 1e-9)
+            record({**values, "characters_per_second": round(config.batch * config.window / seconds, 1)})
+            due = trainer.step % config.evaluate_every == 0 or trainer.step == last
+            if due:
                 count = min(config.evaluate_characters, valid_ids.size)
                 exemplar = None if valid_exemplar is None else valid_exemplar[:count]
                 found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar)
-                record = {"step": trainer.step, **{f"valid_{k}": v for k, v in asdict(found).items()}}
-                log.append(record)
-                if report is not None:
-                    report(record)
+                record({"step": trainer.step, **{f"valid_{name}": value for name, value in asdict(found).items()}})
+            stop = interrupted()
+            if due or stop:
                 save_checkpoint(folder, trainer)
-                saved = trainer.step
-    except KeyboardInterrupt:
-        if saved != trainer.step:
-            save_checkpoint(folder, trainer)
-        raise
+            if stop:
+                raise KeyboardInterrupt(f"step {trainer.step} of {config.steps} is saved, --resume goes on from there")

@@ -17,7 +17,11 @@ import numpy.typing as npt
 from speak_neuro import segments
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import load_system, read_run
+from speak_neuro.device import choose_device
 from speak_neuro.inference import BoundaryEngine, Trace
+
+PIECE = 1 << 15
+"""Characters whose features are in memory at once when only boundaries are asked for."""
 
 
 class Speak:
@@ -29,24 +33,31 @@ class Speak:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Speak:
-        """The tokenizer of a run folder."""
+        """The tokenizer of a run folder, on `device`: auto, cpu, cuda or cuda:N."""
         run = read_run(folder)
-        return cls(BoundaryEngine(load_system(run, device), run.config), run.alphabet)
+        return cls(BoundaryEngine(load_system(run, choose_device(device)), run.config), run.alphabet)
 
     def trace(self, text: str) -> Trace:
-        """The neuron's whole run over `text`."""
+        """The neuron's whole run over `text`, features included: D numbers for each character."""
         return self.engine.run(self.alphabet.encode(text))
+
+    def spikes(self, text: str) -> npt.NDArray[np.bool_]:
+        """Where tokens of `text` end, (L,): `trace(text).spikes`, in memory that does not grow with the features."""
+        ids = self.alphabet.encode(text)
+        cursor = self.engine.start()
+        pieces = [cursor.advance(ids[start : start + PIECE]).spikes for start in range(0, len(ids), PIECE)]
+        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.bool_)
 
     def spans(self, text: str, unit: str = "character") -> npt.NDArray[np.int64]:
         """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
         if unit not in ("character", "byte"):
             raise ValueError(f"unit is {unit!r}; allowed: character, byte")
-        found = segments.spans(self.trace(text).spikes)
+        found = segments.spans(self.spikes(text))
         return found if unit == "character" else segments.byte_spans(text, found)
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of `text`; joined they are `text`."""
-        return segments.tokens(text, self.trace(text).spikes)
+        return segments.tokens(text, self.spikes(text))
 
     def stream(self) -> Stream:
         """A stream at the beginning of a text."""

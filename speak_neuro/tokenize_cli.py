@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from speak_neuro.command import atomic_write, result_record, run_command, write_json
+from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
 
 FORMATS = ("json", "spans", "bytes", "marked")
@@ -29,8 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="run folder of experiments/gtok.py")
     parser.add_argument("--format", choices=FORMATS, default="json", help="what a line of output holds (default: json)")
     parser.add_argument("--out", type=Path, help="output file (default: standard output)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts (lines, characters, tokens) as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -41,52 +43,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tokenize(arguments: argparse.Namespace) -> int:
     """Tokenize line by line, so that memory holds one line at a time."""
-    if arguments.text is not None and not arguments.text.is_file():
+    if arguments.text is not None and (arguments.text.is_dir() or not arguments.text.exists()):
         what = "is a folder" if arguments.text.is_dir() else "no such file"
         raise SpeakError(f"{arguments.text}: {what}; give one UTF-8 text file, or text on standard input")
+    for path in (arguments.out, arguments.json):
+        if path is not None:
+            check_writable(path)
+    from tqdm import tqdm
+
     from speak_neuro.text import Speak
 
     speak = Speak.load(arguments.run, arguments.device)
     name = str(arguments.text) if arguments.text is not None else "standard input"
+    size = arguments.text.stat().st_size if arguments.text is not None else None
     counts = {"lines": 0, "characters": 0, "tokens": 0}
-
-    def write(lines: Iterator[str], stream: IO[bytes]) -> None:
-        for line in lines:
+    source = arguments.text.open("rb") if arguments.text is not None else sys.stdin.buffer
+    # Output that goes to the terminal would run through the bar.
+    silent = arguments.quiet or (arguments.out is None and sys.stdout.isatty())
+    with (
+        source,
+        atomic_write(arguments.out)
+        if arguments.out is not None
+        else contextlib.nullcontext(sys.stdout.buffer) as stream,
+        tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", delay=2, disable=silent, leave=False) as bar,
+    ):
+        for line, length in read_lines(source, name):
             spans = speak.spans(line, "byte" if arguments.format == "bytes" else "character")
             counts["lines"] += 1
             counts["characters"] += len(line)
             counts["tokens"] += len(spans)
             stream.write((render(line, spans.tolist(), arguments.format) + "\n").encode("utf-8"))
-
-    source = arguments.text.open("rb") if arguments.text is not None else sys.stdin.buffer
-    with source:
-        if arguments.out is not None:
-            with atomic_write(arguments.out) as stream:
-                write(read_lines(source, name), stream)
-        else:
-            try:
-                write(read_lines(source, name), sys.stdout.buffer)
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:
-                # The reader of a pipe has enough; Python would complain again when it closes standard output.
-                sys.stdout = None
-                return 0
+            bar.update(length)
     if arguments.json:
-        write_json(arguments.json, result_record("speak-tokenize " + " ".join(sys.argv[1:]), counts))
+        write_json(arguments.json, result_record(arguments.command_line, counts))
     return 0
 
 
-def read_lines(source: IO[bytes], name: str) -> Iterator[str]:
-    """Lines without their line feed; a carriage return stays in the line."""
+def read_lines(source: IO[bytes], name: str) -> Iterator[tuple[str, int]]:
+    """Lines without their line feed, each with its length in bytes; a carriage return stays in the line."""
     offset = 0
     for raw in source:
-        line = raw[:-1] if raw.endswith(b"\n") else raw
         try:
-            yield line.decode("utf-8")
+            line = raw.removesuffix(b"\n").decode("utf-8")
         except UnicodeDecodeError as error:
             raise SpeakError(
-                f"{name}: invalid UTF-8 at byte {offset + error.start} (0x{line[error.start]:02x}); convert it to UTF-8"
+                f"{name}: invalid UTF-8 at byte {offset + error.start} (0x{raw[error.start]:02x}); convert it to UTF-8"
             ) from None
+        yield line, len(raw)
         offset += len(raw)
 
 

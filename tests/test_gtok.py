@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from speak_neuro.checkpoint import read_metrics
 
 Gtok = Callable[..., int]
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_what_a_run_leaves(tiny_run: Path) -> None:
@@ -59,6 +62,9 @@ def test_bad_text(
         (["--window", "1"], "window is 1; allowed: at least 2"),
         (["--heads", "3"], "width is 32; allowed: a multiple of heads, 3"),
         (["--decay", "2"], "decay is 2.0; allowed: 0.0 to 1.0"),
+        (["--width", "33", "--heads", "3"], "width is 33; allowed: an even number"),
+        (["--stop-after", "-1"], "--stop-after is -1; allowed: at least 1"),
+        (["--json", "."], ".: is a folder; name a file"),
         (["--device", "toaster"], "--device is 'toaster'; allowed: auto, cpu, cuda, cuda:N"),
         (["--resume"], "holds no run to resume"),
         (["--resume", "--overwrite"], "exclude each other"),
@@ -71,6 +77,7 @@ def test_bad_flags(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_flag_is_an_error(gtok: Gtok, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +111,48 @@ def test_a_resume_with_other_data_is_refused(
     capsys.readouterr()
     assert gtok("--data", str(other), "--out", out, "--steps", "4", "--resume") == 2
     assert "give the same --data to resume it" in capsys.readouterr().err
+
+
+def test_bad_input_does_not_cost_the_run_that_it_was_to_replace(
+    gtok: Gtok, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    (tmp_path / "blank.txt").write_text(" \n" * 5000, encoding="utf-8")
+    assert gtok("--data", str(tmp_path / "blank.txt"), "--out", str(run), "--overwrite") == 2
+    assert "white space" in capsys.readouterr().err
+    assert {p.name for p in run.iterdir()} == {p.name for p in tiny_run.iterdir()}
+
+
+def test_what_a_resume_reads(gtok: Gtok, excerpt: Path, tmp_path: Path) -> None:
+    """The text by its content, wherever it lies now; a run killed before its first checkpoint; new settings."""
+    run, moved = tmp_path / "run", tmp_path / "moved.txt"
+    assert gtok("--data", str(excerpt), "--out", str(run), "--steps", "6", "--stop-after", "3") == 0
+    moved.write_bytes(excerpt.read_bytes())
+    for name in ("state.safetensors", "model.safetensors"):
+        (run / name).unlink()
+    (run / ".state.safetensors.x1y2.tmp").write_bytes(b"half")
+    assert gtok("--data", str(moved), "--out", str(run), "--resume", "--steps", "4") == 0
+    assert [r["step"] for r in read_metrics(run) if "loss_lm" in r] == [1, 2, 3, 4]
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]["training"]["steps"] == 4
+    assert not list(run.glob(".*"))
+    changed = excerpt.read_text(encoding="utf-8").swapcase()
+    moved.write_text(changed, encoding="utf-8")
+    assert gtok("--data", str(moved), "--out", str(run), "--resume") == 2
+
+
+def test_a_resume_needs_none_of_the_settings(tmp_path: Path, gtok: Gtok) -> None:
+    """A text long enough for the run's own batches, too short for the preset's."""
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("a few words, and then a few more of them\n" * 40, encoding="utf-8")
+    assert gtok("--data", str(text), "--out", str(run), "--steps", "4", "--stop-after", "2", "--batch", "2") == 0
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        import gtok as script
+
+        assert script.main(["--data", str(text), "--out", str(run), "--resume", "--quiet"]) == 0
+    finally:
+        sys.path.remove(str(ROOT / "experiments"))
+    assert (run / "results.json").exists()
 
 
 @pytest.mark.parametrize("name", ["he", "zh"])

@@ -14,7 +14,7 @@ from speak_neuro import segments
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import System
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
-from speak_neuro.inference import BoundaryEngine
+from speak_neuro.inference import BoundaryEngine, Cursor, Trace
 from speak_neuro.reference import gated_lif_run
 from speak_neuro.text import Speak
 
@@ -163,9 +163,29 @@ def test_byte_spans(encoder: str) -> None:
         speak.spans(text, "word")
 
 
+@ENCODERS
+def test_boundaries_of_a_long_text_need_no_memory_for_its_features(
+    encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak, longest = SPEAKS[encoder], 0
+    advance = Cursor.advance
+
+    def watched(self: Cursor, ids: np.ndarray) -> Trace:
+        nonlocal longest
+        trace = advance(self, ids)
+        longest = max(longest, len(trace.features))
+        return trace
+
+    monkeypatch.setattr(Cursor, "advance", watched)
+    monkeypatch.setattr("speak_neuro.text.PIECE", 100)
+    spikes = speak.spikes(TEXT)
+    assert longest == 100
+    assert np.array_equal(spikes, speak.trace(TEXT).spikes)
+
+
 def test_ten_megabytes_in_one_line() -> None:
     text = (TEXT * 8000)[:10_000_000]
-    spikes = SPEAKS["linear"].trace(text).spikes
+    spikes = SPEAKS["linear"].spikes(text)
     spans = segments.spans(spikes)
     assert spans[0, 0] == 0
     assert spans[-1, 1] == len(text)

@@ -90,6 +90,22 @@ def test_bad_text(
     assert not out.exists()
 
 
+def test_a_device_that_is_none(tiny_run: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(text), "--run", str(tiny_run), "--device", "toaster"]) == 2
+    assert capsys.readouterr().err == (
+        "speak-tokenize: error: --device is 'toaster'; allowed: auto, cpu, cuda, cuda:N\n"
+    )
+
+
+def test_nothing_is_begun_when_the_counts_cannot_be_written(
+    tiny_run: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--run", str(tiny_run), "--out", str(tmp_path / "out"), "--json", str(tmp_path)]
+    assert main([str(text), *flags]) == 2
+    assert f"{tmp_path}: is a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_run(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(text), "--run", str(tmp_path / "none")]) == 2
     assert "no such run folder; train one with" in capsys.readouterr().err
@@ -108,4 +124,5 @@ def test_debug_shows_the_traceback(text: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_lines_end_at_line_feeds_alone() -> None:
     raw = "one\rstill one\u2028and still\x0b\nthree".encode()
-    assert list(read_lines(io.BytesIO(raw), "x")) == ["one\rstill one\u2028and still\x0b", "three"]
+    assert [line for line, _ in read_lines(io.BytesIO(raw), "x")] == ["one\rstill one\u2028and still\x0b", "three"]
+    assert sum(length for _, length in read_lines(io.BytesIO(raw), "x")) == len(raw)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,20 +222,84 @@ def test_resume_is_exact(gtok: Callable[..., int], excerpt: Path, tmp_path: Path
     assert losses("whole") == losses("parts")
 
 
-def test_an_interrupt_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("evaluate_every", [100, 8], ids=["between evaluations", "at an evaluation"])
+def test_an_interrupt_ends_the_step_and_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate_every: int
+) -> None:
+    """A real Ctrl-C in the middle of a step, between the proxy's visit and the optimiser's: nothing is torn apart."""
+    from speak_neuro import fit as fitting
+    from speak_neuro import train as training
+
+    config = change(evaluate_every=evaluate_every)
+    trainer, whole = build(config), build(config)
+    decide = training.decide
+
+    def interrupted_decide(trainer: Trainer, *arguments: object) -> dict[str, float]:
+        found = decide(trainer, *arguments)
+        if trainer.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(training, "decide", interrupted_decide)
+    with pytest.raises(KeyboardInterrupt, match=r"step 8 of \d+ is saved, --resume goes on from there"):
+        fitting.fit(tmp_path, trainer, trainer.ids)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    assert [r["step"] for r in read_metrics(tmp_path) if "loss_lm" in r] == list(range(1, 9))
+    again = build(config)
+    fitting.resume(tmp_path, again)
+    for _ in range(8):
+        train_step(whole)
+    assert train_step(again) == train_step(whole)
+
+
+def test_a_second_interrupt_stops_at_once_and_saves_no_half_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from speak_neuro import fit as fitting
 
-    trainer = build()
-    monkeypatch.setattr(
-        fitting, "train_step", lambda t: train_step(t) if t.step < 7 else (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    with pytest.raises(KeyboardInterrupt):
+    def step(trainer: Trainer) -> dict[str, float]:
+        found = train_step(trainer)
+        if trainer.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(fitting, "train_step", step)
+    trainer = build(change(evaluate_every=3))
+    with pytest.raises(KeyboardInterrupt, match="the last checkpoint stands"):
         fitting.fit(tmp_path, trainer, trainer.ids)
     again = build()
     fitting.resume(tmp_path, again)
-    assert again.step == 7
+    assert again.step == 3
+
+
+def test_a_state_that_cannot_be_saved_leaves_no_model_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills between the two files of a checkpoint: the resumed run's model is the whole run's."""
+    from speak_neuro import fit as fitting
+
+    config = change(steps=6, evaluate_every=3)
+    whole, trainer, again = build(config), build(config), build(config)
+    fitting.fit(tmp_path / "whole", whole, whole.ids)
+    write_tensors = fitting.write_tensors
+
+    def full(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, int]) -> None:
+        if metadata["step"] == 6:
+            raise OSError(28, "No space left on device", str(path))
+        write_tensors(path, tensors, metadata)
+
+    monkeypatch.setattr(fitting, "write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        fitting.fit(tmp_path / "parts", trainer, trainer.ids)
     monkeypatch.undo()
-    assert train_step(again) == train_step(trainer)
+    fitting.resume(tmp_path / "parts", again)
+    assert again.step == 3
+    fitting.fit(tmp_path / "parts", again, again.ids)
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_divergence_is_named(tmp_path: Path) -> None:
