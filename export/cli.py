@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speak_neuro.command import package_versions, result_record, run_command, write_json
+from speak_neuro.command import check_writable, package_versions, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.forms import add_form_flags, wanted, write_forms
 
@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-trace", action="store_true", help="write the graph alone")
     parser.add_argument("--check", action="store_true", help="only say whether the run can be exported exactly")
     add_form_flags(parser)
-    parser.add_argument("--device", default="cpu", help="device of the traced run: cpu, cuda, cuda:N (default: cpu)")
+    parser.add_argument(
+        "--device", default="cpu", help="device of the traced run: auto, cpu, cuda, cuda:N (default: cpu)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was exported as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -49,26 +51,27 @@ def export(arguments: argparse.Namespace) -> int:
     for name in ("rows", "row_length"):
         if getattr(arguments, name) < 1:
             raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
+    out = arguments.out or arguments.run
+    for path in (out / "boundary.nir", arguments.json):
+        if path is not None:
+            check_writable(path)
     from speak_neuro.checkpoint import load_system, read_run
 
     run = read_run(arguments.run)
 
-    import torch
-
+    from speak_neuro.device import choose_device
     from speak_neuro.export.graph import export_neuron, refusals
     from speak_neuro.export.read import write_neuron
     from speak_neuro.export.trace_file import write_trace
 
-    try:
-        device = torch.device(arguments.device)
-    except RuntimeError:
-        raise SpeakError(f"--device is {arguments.device!r}; allowed: cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SpeakError(f"--device is {arguments.device!r}, but torch finds no CUDA device; use --device cpu")
+    device = choose_device(arguments.device)
     system = load_system(run, device)
     if arguments.check:
         reasons = refusals(system)
         print("\n".join(reasons) if reasons else "exact: the readouts and the neuron export without loss")
+        if arguments.json:
+            record = result_record(arguments.command_line, {"exact": not reasons, "reasons": reasons})
+            write_json(arguments.json, record)
         return 2 if reasons else 0
 
     if wanted(arguments):
@@ -83,7 +86,6 @@ def export(arguments: argparse.Namespace) -> int:
             "reset_mode": run.config.neuron.reset_mode,
         },
     )
-    out = arguments.out or arguments.run
     trace = None if arguments.no_trace else traced(arguments, run, system)
     write_neuron(out / "boundary.nir", exported, exported.metadata)
     written = [out / "boundary.nir"]
@@ -98,25 +100,25 @@ def export(arguments: argparse.Namespace) -> int:
         }
     print("wrote " + " and ".join(map(str, written)) + ": " + ", ".join(f"{v:,} {k}" for k, v in metrics.items()))
     if arguments.json:
-        write_json(arguments.json, result_record("speak-export " + " ".join(sys.argv[1:]), metrics))
+        write_json(arguments.json, result_record(arguments.command_line, metrics))
     return 0
 
 
 def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     """The run on the text that the flags name."""
-    import torch
     from tqdm import tqdm
 
     from speak_neuro.corpus import embedded_text, read_text, split
+    from speak_neuro.device import choose_device, describe_device
     from speak_neuro.export.trace import run_trace, trace_rows
     from speak_neuro.inference import BoundaryEngine
     from speak_neuro.text import Speak
 
-    device = torch.device(arguments.device)
+    device = choose_device(arguments.device)
     text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
     rows = trace_rows(text, arguments.row_length, arguments.rows)
     meta = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": describe_device(device) if device.type == "cuda" else "cpu",
         "dtype": "float32",
         "versions": package_versions(),
         "run": run.folder.resolve().name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,7 @@ def report(arguments: argparse.Namespace, written: list[Path], metrics: dict[str
     """Say what was written; exit code 0."""
     print("wrote " + ", ".join(map(str, written)) + ": " + ", ".join(f"{v:,} {k}" for k, v in metrics.items()))
     if arguments.json:
-        write_json(arguments.json, result_record("speak-export " + " ".join(sys.argv[1:]), metrics))
+        write_json(arguments.json, result_record(arguments.command_line, metrics))
     return 0
 
 

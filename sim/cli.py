@@ -1,4 +1,4 @@
-"""`speak-sim`: run an exported boundary neuron in Lava's CPU simulator, or prove its run equal to the trained one."""
+"""speak-sim: run an exported boundary neuron in Lava's CPU simulator, or prove its run equal to the trained one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, result_record, run_command, write_json
+from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.sim.tokenize import add_tokenize, tokenize
 
@@ -25,7 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="speak-sim", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="speak-sim",
+        description="Run an exported tokenizer in Lava's CPU simulator, or prove its run equal to the trained one.",
+        epilog="Exit codes: 0 done and equal, 1 parity failed, 2 bad input or a failed simulation, 3 Lava is missing.",
+    )
     commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity | tokenize")
     parity = commands.add_parser("parity", help="compare the trained run with Lava, spike by spike")
     run = commands.add_parser("run", help="simulate and write spikes and membrane potentials")
@@ -34,11 +38,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--trace", type=Path, required=True, help="the trace of speak-export")
         command.add_argument("--timeout", type=_seconds, help="seconds per level (default: by the work to do)")
         command.add_argument("--python", help="Python that has Lava (default: $SPEAK_SIM_PYTHON, else this one)")
+        command.add_argument("--json", type=Path, metavar="FILE", help="also write counts as JSON")
         command.add_argument("--model", choices=["float"], default="float", help="Lava model; float32 is the only one")
     parity.add_argument("--level", choices=list(LEVELS), default="both", help="what to compare (default: both)")
     parity.add_argument("--strict-readout", action="store_true", help="fail on any spike that differs, rounding or not")
     parity.add_argument("--out", type=Path, help="folder of parity.json and parity.html (default: the trace's)")
-    parity.add_argument("--json", type=Path, help="also write a result record here")
     run.add_argument("--level", choices=["neuron", "readout"], default="readout", help="inputs (default: readout)")
     run.add_argument("--out", type=Path, required=True, help="the .npz to write")
     add_tokenize(commands, _seconds)
@@ -46,9 +50,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a positive number of seconds")
     return seconds
 
 
@@ -57,8 +64,18 @@ def _action(arguments: argparse.Namespace) -> int:
         return tokenize(arguments)
     from speak_neuro.export.read import read_neuron
     from speak_neuro.export.trace_file import read_trace
+    from speak_neuro.sim.levels import check_same_neuron
 
+    folder = arguments.out or arguments.trace.parent
+    for path in [folder / "parity.json"] if arguments.action == "parity" else [arguments.out]:
+        check_writable(path)
+    if arguments.json:
+        check_writable(arguments.json)
     exported, trace = read_neuron(arguments.graph), read_trace(arguments.trace)
+    try:
+        check_same_neuron(exported, trace)
+    except SpeakError as error:
+        raise SpeakError(f"{arguments.graph}, {arguments.trace}: {error}") from None
     return (_parity if arguments.action == "parity" else _run)(arguments, exported, trace)
 
 
@@ -67,8 +84,6 @@ def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trac
     from speak_neuro.sim.report import render
 
     folder = arguments.out or arguments.trace.parent
-    if folder.exists() and not folder.is_dir():
-        raise SpeakError(f"--out is {folder}, a file; allowed: a folder")
     with _Progress() as progress:
         parity = compare(
             exported,
@@ -85,7 +100,7 @@ def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trac
         stream.write(render(report, exported, trace, parity.runs))
     if arguments.json:
         metrics = {name: _numbers(result) for name, result in report["levels"].items()}
-        write_json(arguments.json, result_record("speak-sim parity", {"passed": parity.passed, **metrics}))
+        write_json(arguments.json, result_record(arguments.command_line, {"passed": parity.passed, **metrics}))
     print("\n".join(summary(report)))
     print(f"report: {folder / 'parity.html'}")
     return 0 if parity.passed else 1
@@ -114,9 +129,17 @@ def _run(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) 
             gate_logit=run.gate_logit,
             length=trace.length,
         )
-    print(
-        f"{arguments.level} level: {int(run.spikes.sum()):,} spikes, {trace.sequences:,} sequences -> {arguments.out}"
-    )
+    spikes = int(run.spikes.sum())
+    if arguments.json:
+        metrics = {
+            "level": arguments.level,
+            "sequences": trace.sequences,
+            "positions": int(trace.length.sum()),
+            "spikes": spikes,
+            "seconds": round(run.seconds, 3),
+        }
+        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    print(f"{arguments.level} level: {spikes:,} spikes, {trace.sequences:,} sequences -> {arguments.out}")
     return 0
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, result_record, write_json
+from speak_neuro.command import atomic_write, check_writable, result_record, write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.tokenize_cli import FORMATS, read_lines, render
 
@@ -48,7 +48,10 @@ def tokenize(arguments: argparse.Namespace) -> int:
     """Tokenize batch by batch; exit code 0."""
     from speak_neuro.export.folded import alphabet_path, read_alphabet, read_folded
 
-    if arguments.text is not None and not arguments.text.is_file():
+    for path in (arguments.out, arguments.json):
+        if path is not None:
+            check_writable(path)
+    if arguments.text is not None and (arguments.text.is_dir() or not arguments.text.exists()):
         what = "is a folder" if arguments.text.is_dir() else "no such file"
         raise SpeakError(f"{arguments.text}: {what}; give one UTF-8 text file, or text on standard input")
     folded = read_folded(arguments.graph)
@@ -64,14 +67,9 @@ def tokenize(arguments: argparse.Namespace) -> int:
             with atomic_write(arguments.out) as stream:
                 _write(lines, stream)
         else:
-            try:
-                _write(lines, sys.stdout.buffer)
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:
-                sys.stdout = None
-                return 0
+            _write(lines, sys.stdout.buffer)
     if arguments.json:
-        write_json(arguments.json, result_record("speak-sim " + " ".join(sys.argv[1:]), counts))
+        write_json(arguments.json, result_record(arguments.command_line, counts))
     return 0
 
 

@@ -67,20 +67,20 @@ def tokenize(arguments: argparse.Namespace) -> int:
         else contextlib.nullcontext(sys.stdout.buffer) as stream,
         tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", delay=2, disable=silent, leave=False) as bar,
     ):
-        for line, length in read_lines(source, name):
+        for line in read_lines(source, name):
             spans = speak.spans(line, "byte" if arguments.format == "bytes" else "character")
             counts["lines"] += 1
             counts["characters"] += len(line)
             counts["tokens"] += len(spans)
             stream.write((render(line, spans.tolist(), arguments.format) + "\n").encode("utf-8"))
-            bar.update(length)
+            bar.update(len(line) + 1 if size is None else source.tell() - bar.n)
     if arguments.json:
         write_json(arguments.json, result_record(arguments.command_line, counts))
     return 0
 
 
-def read_lines(source: IO[bytes], name: str) -> Iterator[tuple[str, int]]:
-    """Lines without their line feed, each with its length in bytes; a carriage return stays in the line."""
+def read_lines(source: IO[bytes], name: str) -> Iterator[str]:
+    """Lines without their line feed; a carriage return stays in the line."""
     offset = 0
     for raw in source:
         try:
@@ -89,7 +89,7 @@ def read_lines(source: IO[bytes], name: str) -> Iterator[tuple[str, int]]:
             raise SpeakError(
                 f"{name}: invalid UTF-8 at byte {offset + error.start} (0x{raw[error.start]:02x}); convert it to UTF-8"
             ) from None
-        yield line, len(raw)
+        yield line
         offset += len(raw)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -99,8 +100,11 @@ def test_tanh_is_refused_with_the_reason(tiny_run: Path, tmp_path: Path, capsys:
     assert error.count("\n") == 1
     assert "tanh stands between the readout and the neuron" in error
     assert not (tmp_path / "out").exists()
-    assert main(["--run", str(run), "--check"]) == 2
-    assert main(["--run", str(tiny_run), "--check"]) == 0
+    record = tmp_path / "check.json"
+    assert main(["--run", str(run), "--check", "--json", str(record)]) == 2
+    assert json.loads(record.read_text(encoding="utf-8"))["metrics"]["exact"] is False
+    assert main(["--run", str(tiny_run), "--check", "--json", str(record)]) == 0
+    assert json.loads(record.read_text(encoding="utf-8"))["metrics"] == {"exact": True, "reasons": []}
 
 
 def test_every_reason_is_listed() -> None:
@@ -136,8 +140,9 @@ def test_a_trace_that_would_not_fit(tiny_run: Path, monkeypatch: pytest.MonkeyPa
     [
         (["--rows", "0"], "--rows is 0; allowed: at least 1"),
         (["--row-length", "-1"], "--row-length is -1; allowed: at least 1"),
-        (["--device", "toaster"], "--device is 'toaster'; allowed: cpu, cuda, cuda:N"),
+        (["--device", "toaster"], "--device is 'toaster'; allowed: auto, cpu, cuda, cuda:N"),
         (["--text", "/nowhere.txt"], "/nowhere.txt"),
+        (["--json", "."], ".: is a folder; name a file"),
     ],
 )
 def test_bad_flags(

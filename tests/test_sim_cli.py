@@ -97,8 +97,12 @@ def test_parity_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.skipif(not HAS_LAVA, reason=NO_LAVA)
 def test_run_writes_spikes_and_membrane(files: tuple[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run.npz"
-    assert main(["run", "--graph", files[0], "--trace", files[1], "--out", str(out)]) == 0
+    record = tmp_path / "record.json"
+    assert main(["run", "--graph", files[0], "--trace", files[1], "--out", str(out), "--json", str(record)]) == 0
     _, trace = fixtures.make_trace()
+    measured = json.loads(record.read_text(encoding="utf-8"))
+    assert measured["metrics"]["spikes"] == trace.spikes.sum()
+    assert measured["command"].startswith("speak-sim run --graph ")
     with np.load(out, allow_pickle=False) as archive:
         np.testing.assert_array_equal(archive["spikes"], trace.spikes)
         np.testing.assert_array_equal(archive["membrane"], trace.membrane)
@@ -118,9 +122,25 @@ def test_bad_files(files: tuple[str, str], tmp_path: Path, capsys: pytest.Captur
     assert "no such file" in error(capsys, 2, "parity", "--graph", graph + "x", "--trace", trace)
     assert "is not a NIR file" in error(capsys, 2, "parity", "--graph", trace, "--trace", trace)
     assert "is not a trace" in error(capsys, 2, "parity", "--graph", graph, "--trace", graph)
-    assert "a file; allowed: a folder" in error(
-        capsys, 2, "parity", "--graph", graph, "--trace", trace, "--out", trace, "--level", "neuron"
-    )
+
+
+def test_outputs_are_checked_before_anything_is_simulated(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph, trace = files
+    inputs = ("--graph", graph, "--trace", trace, "--python", "/no/python")
+    assert "trace.npz is not a folder" in error(capsys, 2, "parity", *inputs, "--out", trace)
+    assert "is a folder; name a file" in error(capsys, 2, "parity", *inputs, "--json", str(tmp_path))
+    assert "is a folder; name a file" in error(capsys, 2, "run", *inputs, "--out", str(tmp_path))
+
+
+def test_a_graph_with_two_neurons(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported, _ = fixtures.make_trace()
+    names = ("weight", "bias", "decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+    write_neuron(tmp_path / "two.nir", replace(exported, **{n: np.repeat(getattr(exported, n), 2, 0) for n in names}))
+    message = error(capsys, 2, "parity", "--graph", str(tmp_path / "two.nir"), "--trace", files[1])
+    assert "two.nir" in message
+    assert "the graph has 2 neurons, a trace holds one" in message
 
 
 def test_missing_lava_is_exit_code_3(
