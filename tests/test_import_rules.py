@@ -20,7 +20,7 @@ NUMPY_ONLY = {
     "proxy",
     "acceptance",
 }
-TORCH_ONLY = {"functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
+TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
 NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded"}
 
 
