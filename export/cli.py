@@ -24,10 +24,12 @@ def build_parser() -> argparse.ArgumentParser:
         description="Export a trained tokenizer's boundary neuron as a NIR graph, with a trace of its run on a text.",
         epilog="Exit codes: 0 done, 2 bad input or not exactly exportable.",
     )
-    parser.add_argument("--to", choices=("nir",), default="nir", help="format (default: nir)")
+    parser.add_argument(
+        "--to", choices=("nir", "table"), default="nir", help="nir: graph and trace; table: for speak-tokenize --table"
+    )
     parser.add_argument("--run", type=Path, required=True, help="run folder of experiments/gtok.py")
     parser.add_argument("--text", type=Path, help="UTF-8 text to trace (default: the test part of the embedded text)")
-    parser.add_argument("--out", type=Path, help="folder for boundary.nir and trace.npz (default: the run folder)")
+    parser.add_argument("--out", type=Path, help="folder of graph and trace, or the table's file (default: in RUN)")
     parser.add_argument("--rows", type=int, default=256, help="at most so many rows in the trace (default: 256)")
     parser.add_argument("--row-length", type=int, default=512, help="longer lines are cut here (default: 512)")
     parser.add_argument("--no-trace", action="store_true", help="write the graph alone")
@@ -52,12 +54,16 @@ def export(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
     out = arguments.out or arguments.run
-    for path in (out / "boundary.nir", arguments.json):
+    for path in (out / "boundary.nir" if arguments.to == "nir" else None, arguments.json):
         if path is not None:
             check_writable(path)
     from speak_neuro.checkpoint import load_system, read_run
 
     run = read_run(arguments.run)
+    if arguments.to == "table":
+        from speak_neuro.export.table import write_table
+
+        return write_table(arguments, run)
 
     from speak_neuro.device import choose_device
     from speak_neuro.export.graph import export_neuron, refusals

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from speak_neuro.command import atomic_write, check_writable, result_record, write_json
 from speak_neuro.errors import SpeakError
-from speak_neuro.tokenize_cli import FORMATS, read_lines, render
+from speak_neuro.lines import STYLES, read_lines, render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ def add_tokenize(commands: Any, seconds: Callable[[str], float]) -> None:
     parser.add_argument("text", nargs="?", type=Path, help="UTF-8 text file (default: standard input)")
     parser.add_argument("--graph", type=Path, required=True, help="a folded graph of speak-export --fold")
     parser.add_argument("--alphabet", type=Path, help="its alphabet (default: .alphabet.json beside the graph)")
-    parser.add_argument("--format", choices=FORMATS, default="json", help="what a line of output holds (default: json)")
+    parser.add_argument("--format", choices=STYLES, default="json", help="what a line of output holds (default: json)")
     parser.add_argument("--out", type=Path, help="output file (default: standard output)")
     parser.add_argument("--timeout", type=seconds, help="seconds per batch of lines (default: by the work to do)")
     parser.add_argument("--python", help="Python that has Lava (default: $SPEAK_SIM_PYTHON, else this one)")

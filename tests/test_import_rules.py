@@ -19,6 +19,12 @@ NUMPY_ONLY = {
     "corpus",
     "proxy",
     "acceptance",
+    "lines",
+    "table",
+    "table_text",
+    "table_lines",
+    "vocabulary",
+    "compiled",
 }
 TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
 NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded"}
@@ -91,9 +97,16 @@ def test_imports_are_light(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["speak_neuro.export.read", "speak_neuro.export.trace_file", "speak_neuro.sim.parity"]
+    "module",
+    [
+        "speak_neuro.export.read",
+        "speak_neuro.export.trace_file",
+        "speak_neuro.sim.parity",
+        "speak_neuro.table_lines",
+        "speak_neuro.table_text",
+    ],
 )
-def test_simulation_side_is_free_of_torch(module: str) -> None:
+def test_no_torch_comes_along(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'snntorch', 'lava') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,10 +6,15 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from speak_neuro import tokenize_cli
+from speak_neuro.export.cli import main as export
+from speak_neuro.lines import FORMATS
 from speak_neuro.text import Speak
 from speak_neuro.tokenize_cli import main, read_lines
 
@@ -125,3 +130,112 @@ def test_debug_shows_the_traceback(text: Path, tmp_path: Path, capsys: pytest.Ca
 def test_lines_end_at_line_feeds_alone() -> None:
     raw = "one\rstill one\u2028and still\x0b\nthree".encode()
     assert list(read_lines(io.BytesIO(raw), "x")) == ["one\rstill one\u2028and still\x0b", "three"]
+
+
+class Linear(NamedTuple):
+    """A run with the linear encoder, and what is made of it."""
+
+    run: Path
+    table: Path
+    vocabulary: Path
+
+
+@pytest.fixture(scope="module")
+def linear(gtok: Callable[..., int], tmp_path_factory: pytest.TempPathFactory, excerpt: Path) -> Linear:
+    folder = tmp_path_factory.mktemp("linear")
+    made = Linear(folder / "run", folder / "some.table", folder / "some.vocabulary")
+    assert gtok("--data", str(excerpt), "--out", str(made.run), "--steps", "20", "--encoder", "linear") == 0
+    assert export(["--to", "table", "--run", str(made.run), "--out", str(made.table)]) == 0
+    flags = ["--table", str(made.table), "--build-vocabulary", str(made.vocabulary), "--vocabulary-size", "400"]
+    assert main([str(excerpt), *flags]) == 0
+    return made
+
+
+@pytest.mark.parametrize("style", FORMATS)
+@pytest.mark.parametrize("short", [True, False])
+def test_table_and_run_write_the_same_bytes(
+    linear: Linear, text: Path, excerpt: Path, tmp_path: Path, style: str, short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By plain numpy and by compiled code, two files, a line longer than a block."""
+    monkeypatch.setattr(tokenize_cli, "SHORT", 1 << 18 if short else 100)
+    monkeypatch.delitem(sys.modules, "speak_neuro.compiled", raising=False)
+    giant = tmp_path / "giant.txt"
+    giant.write_text("no line feed at the end, " * (20 if short else 25000) + "שלום", encoding="utf-8")
+    flags = [str(text), str(excerpt), str(giant), "--format", style]
+    if style == "ids":
+        flags += ["--vocabulary", str(linear.vocabulary)]
+    records = []
+    for name, source in (("run", linear.run), ("table", linear.table)):
+        more = ["--out", str(tmp_path / name), "--json", str(tmp_path / "counts")]
+        assert main([*flags, f"--{name}", str(source), *more]) == 0
+        records.append(json.loads((tmp_path / "counts").read_text(encoding="utf-8"))["metrics"])
+    assert (tmp_path / "run").read_bytes() == (tmp_path / "table").read_bytes()
+    assert records[0] == records[1]
+    assert ("speak_neuro.compiled" in sys.modules) == (not short)
+    main([*flags, "--table", str(linear.table), "--out", str(tmp_path / "threads"), "--threads", "3"])
+    assert (tmp_path / "threads").read_bytes() == (tmp_path / "run").read_bytes()
+
+
+def test_ids_decode_to_the_lines(linear: Linear, text: Path, tmp_path: Path) -> None:
+    from speak_neuro.vocabulary import Vocabulary
+
+    flags = ["--table", str(linear.table), "--format", "ids", "--vocabulary", str(linear.vocabulary)]
+    assert main([str(text), *flags, "--out", str(tmp_path / "out")]) == 0
+    vocabulary = Vocabulary.load(linear.vocabulary)
+    assert len(vocabulary) == 400
+    found = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
+    assert [vocabulary.decode(json.loads(line)) for line in found] == LINES
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "ids"], "--format ids needs --vocabulary FILE"),
+        (["--threads", "0"], "--threads is 0; allowed: at least 1"),
+        (["--build-vocabulary", "v", "--vocabulary-size", "255"], "--vocabulary-size is 255; allowed: at least 256"),
+        (["--vocabulary", "none"], "none: no such file; make one with speak-tokenize --build-vocabulary"),
+    ],
+)
+def test_bad_flags(
+    linear: Linear, text: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(text), "--table", str(linear.table), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_vocabulary_needs_a_table(linear: Linear, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(text), "--run", str(linear.run), "--build-vocabulary", "v"]) == 2
+    assert "--build-vocabulary needs --table" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(text), "--run", str(linear.run), "--table", str(linear.table)])
+    with pytest.raises(SystemExit):
+        main([str(text)])
+
+
+@pytest.mark.parametrize("size", [100, 1 << 18])
+def test_table_with_bad_text(
+    linear: Linear, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tokenize_cli, "SHORT", size)
+    path = tmp_path / "bad.txt"
+    path.write_bytes(b"fine\n" * 100 + b"bad \xc3( here\n")
+    out = tmp_path / "out"
+    assert main([str(path), "--table", str(linear.table), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: invalid UTF-8 at byte 504 (0xc3)" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_line_needs_neither_torch_nor_numba(linear: Linear) -> None:
+    code = (
+        "import sys; from speak_neuro.tokenize_cli import main\n"
+        f"assert main(['--table', {str(linear.table)!r}]) == 0\n"
+        "print([m for m in ('torch', 'numba', 'snntorch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=b"a line of text", capture_output=True, check=True)
+    tokens, loaded = done.stdout.decode().splitlines()
+    assert "".join(json.loads(tokens)) == "a line of text"
+    assert loaded == "[]"

@@ -1,0 +1,311 @@
+"""A table tokenizer as its users want it: strings in, tokens or ids out, nothing lost. Needs no torch.
+
+tokenizer = speak_neuro.table.load("table.safetensors", vocabulary="vocabulary.safetensors")
+tokenizer.tokens("a line of text")          # the same tokens as speak_neuro.text.Speak gives
+ids = tokenizer.encode("a line of text")    # tokenizer.decode(ids) gives the line back
+tokenizer.encode_batch(lines, threads=8)
+
+Two backends with the same results: plain numpy, slow but at once, and compiled code, which takes a while to load.
+"auto" starts with the first and changes to the second when a text, or all texts so far, are long enough to repay it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro import segments
+from speak_neuro.errors import SpeakError
+from speak_neuro.table import CompiledTable
+from speak_neuro.vocabulary import LONGEST, IdArray, Vocabulary
+
+IndexArray = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+
+BACKENDS = ("auto", "numpy", "numba")
+UNITS = ("character", "byte")
+PATIENCE = 1 << 18
+"""Characters for which "auto" uses numpy; about as long as loading compiled code takes."""
+BLOCK = 1 << 18
+"""Bytes that compiled code takes at a time, so that its scratch memory stays small and in the cache."""
+
+
+class Constants(NamedTuple):
+    """What `compiled.scan` needs of a table."""
+
+    rows: npt.NDArray[np.float32]
+    decay: np.float32 | None
+    threshold: np.float32
+    reset_potential: np.float32
+    soft_reset: np.float32
+
+    @classmethod
+    def of(cls, table: CompiledTable, separator: int | None = None) -> Constants:
+        """The constants; a character `separator` ends the text."""
+        rows = table.rows()
+        if separator is not None:
+            rows[separator] = rows[-1]
+        decay, *others = table.constants()
+        return cls(rows, None if decay == 1 else decay, *others)
+
+    def start(self, state: np.float32 | None = None) -> npt.NDArray[np.float32]:
+        """The potential (1,) at a text's beginning, or `state`; compiled code changes it in place."""
+        return np.array([self.reset_potential if state is None else state], dtype=np.float32)
+
+
+def padded(raw: bytes) -> ByteArray:
+    """The bytes in a buffer of their own, with room behind for reading whole words."""
+    from speak_neuro.compiled import PADDING
+
+    data = np.zeros(len(raw) + PADDING, dtype=np.uint8)
+    data[: len(raw)] = np.frombuffer(raw, dtype=np.uint8)
+    return data
+
+
+def whole_characters(data: ByteArray | bytes, last: int) -> int:
+    """The end, at most `last`, of the last whole character before it. What is not UTF-8 is left for others to find."""
+    for back in range(1, min(3, last) + 1):
+        byte = int(data[last - back])
+        if byte & 0xC0 != 0x80:
+            size = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return last - back if size > back else last
+    return last
+
+
+class TableTokenizer:
+    """A compiled tokenizer, with token ids when it has a vocabulary."""
+
+    def __init__(self, table: CompiledTable, vocabulary: Vocabulary | None = None, backend: str = "auto") -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+        self.table = table
+        self.alphabet = table.alphabet
+        self.vocabulary = vocabulary
+        self.backend = backend
+        self._seen = 0
+        self._constants: Constants | None = None
+
+    def compiled(self, characters: int) -> bool:
+        """Whether to use compiled code for the next `characters`."""
+        if self.backend != "auto":
+            return self.backend == "numba"
+        self._seen += characters
+        return self._seen > PATIENCE or "speak_neuro.compiled" in sys.modules
+
+    @property
+    def constants(self) -> Constants:
+        """The table as compiled code wants it, made once."""
+        if self._constants is None:
+            self._constants = Constants.of(self.table)
+        return self._constants
+
+    def spans(self, text: str, unit: str = "character") -> IndexArray:
+        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
+        column = _column(unit)
+        cuts, _ = self.cuts(text)
+        ends = cuts[:, column]
+        size = len(text) if column else _utf8_size(text)
+        unfinished = size > 0 and (ends.size == 0 or ends[-1] < size)
+        spans = np.zeros((ends.size + unfinished, 2), dtype=np.int64)
+        spans[: ends.size, 1] = ends
+        spans[-1:, 1] = size  # the last token always closes
+        spans[1:, 0] = spans[:-1, 1]
+        return spans
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of `text`; joined they are `text`."""
+        return [text[start:end] for start, end in self.spans(text).tolist()]
+
+    def encode(self, text: str) -> IdArray:
+        """The token ids of `text`, (n,) int32."""
+        vocabulary = self._vocabulary()
+        if not self.compiled(len(text)):
+            return vocabulary.encode(self.tokens(text))
+        from speak_neuro.compiled import look_up, scan
+
+        raw = text.encode("utf-8", "surrogatepass")
+        data, size, constants, slots = padded(raw), len(raw), self.constants, vocabulary.slots
+        room = min(size, BLOCK) + LONGEST + 2
+        ends, ids = np.empty((room, 2), np.int32), np.empty(room, np.int32)
+        sizes = np.empty(0, np.int64)
+        found, at, start, spilled = [], 0, 0, False
+        potential = constants.start()
+        while at < size:
+            last = whole_characters(data, min(at + BLOCK, size))
+            view = data[start:]
+            _, cuts, _ = scan(view, at - start, last - start, True, *constants, potential, ends)
+            if last == size and (cuts == 0 or ends[cuts - 1, 0] < size - start):
+                ends[cuts, 0] = size - start
+                cuts += 1
+            count, ahead = look_up(view, 0, ends, cuts, -1, spilled, *slots, ids, sizes)
+            found.append(ids[:count].copy())
+            spilled, start, at = spilled and cuts == 0, start + int(ahead), last
+            if spilled or last - start > LONGEST:
+                # The open token is too long for the vocabulary, wherever it ends.
+                found.append(data[start:last].astype(np.int32))
+                spilled, start = True, last
+        return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        """The text of ids (n,): the inverse of `encode`."""
+        return self._vocabulary().decode(ids)
+
+    def stream(self) -> TableStream:
+        """A stream at the beginning of a text."""
+        return TableStream(self)
+
+    def spans_batch(self, texts: Sequence[str], unit: str = "character", threads: int = 1) -> list[IndexArray]:
+        """`spans` of each text. Threads do not change the result."""
+        column = _column(unit)
+        if not self.compiled(sum(map(len, texts))):
+            return [self.spans(text, unit) for text in texts]
+        from speak_neuro.compiled import cut_texts
+
+        def of_group(data: ByteArray, ends: npt.NDArray[np.int32], texts: int) -> list[IndexArray]:
+            spans, sizes = np.empty((len(ends), 2), np.int64), np.empty(texts, np.int64)
+            return _split(spans[: cut_texts(data, ends, len(ends), column, spans, sizes)], sizes)
+
+        return self._batch(texts, of_group, lambda text: self.spans(text, unit), threads)
+
+    def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[IdArray]:
+        """`encode` of each text. Threads do not change the result."""
+        vocabulary = self._vocabulary()
+        if not self.compiled(sum(map(len, texts))):
+            return [self.encode(text) for text in texts]
+        from speak_neuro.compiled import BREAK, look_up
+
+        slots = vocabulary.slots
+
+        def of_group(data: ByteArray, ends: npt.NDArray[np.int32], texts: int) -> list[IdArray]:
+            ids, sizes = np.empty(len(data), np.int32), np.empty(texts, np.int64)
+            count, _ = look_up(data, 0, ends, len(ends), BREAK, False, *slots, ids, sizes)
+            return _split(ids[:count], sizes)
+
+        return self._batch(texts, of_group, self.encode, threads)
+
+    def _batch(
+        self,
+        texts: Sequence[str],
+        of_group: Callable[[ByteArray, npt.NDArray[np.int32], int], list[npt.NDArray[Any]]],
+        of_long: Callable[[str], npt.NDArray[Any]],
+        threads: int,
+    ) -> list[npt.NDArray[Any]]:
+        if threads < 1:
+            raise ValueError(f"threads is {threads}; allowed: at least 1")
+        from speak_neuro.compiled import BREAK, scan
+
+        constants = self.constants
+
+        def run(group: list[str]) -> list[npt.NDArray[Any]]:
+            if len(group) == 1 and len(group[0]) > BLOCK:
+                return [of_long(group[0])]
+            mark = bytes([BREAK])
+            raw = mark.join([text.encode("utf-8", "surrogatepass") for text in group]) + mark
+            data = padded(raw)
+            ends = np.empty((len(raw) + 1, 2), np.int32)
+            _, cuts, _ = scan(data, 0, len(raw), True, *constants, constants.start(), ends)
+            return of_group(data, ends[:cuts], len(group))
+
+        groups = _groups(texts)
+        if threads == 1:
+            return [found for group in groups for found in run(group)]
+        with ThreadPoolExecutor(threads) as pool:
+            return [found for part in pool.map(run, groups) for found in part]
+
+    def cuts(self, text: str, state: np.float32 | None = None) -> tuple[IndexArray, np.float32]:
+        """(n, 2) ends of the tokens that close in `text`, in bytes and characters, and the potential after it."""
+        if not self.compiled(len(text)):
+            spikes, v = self.table.spikes(self.alphabet.encode(text), state)
+            at = np.flatnonzero(spikes) + 1
+            both = segments.byte_spans(text, np.stack([at, at], axis=1))
+            both[:, 1] = at
+            return both, v
+        from speak_neuro.compiled import scan
+
+        raw = text.encode("utf-8", "surrogatepass")
+        data, size, constants = padded(raw), len(raw), self.constants
+        ends = np.empty((min(size, BLOCK) + 2, 2), np.int32)
+        potential = constants.start(state)
+        found, at_byte, at_character = [], 0, 0
+        while at_byte < size:
+            last = whole_characters(data, min(at_byte + BLOCK, size))
+            characters, cuts, _ = scan(data[at_byte:], 0, last - at_byte, True, *constants, potential, ends)
+            found.append(ends[:cuts] + np.array([at_byte, at_character], dtype=np.int64))
+            at_byte, at_character = last, at_character + characters
+        return np.concatenate(found) if found else np.zeros((0, 2), np.int64), potential[0]
+
+    def _vocabulary(self) -> Vocabulary:
+        if self.vocabulary is None:
+            raise SpeakError("this tokenizer has no vocabulary; give one: load(table, vocabulary=FILE)")
+        return self.vocabulary
+
+
+class TableStream:
+    """Tokens of a text that arrives in pieces: the same tokens as of the whole, whatever the pieces.
+
+    A token is given out with the character that closes it, without waiting for the next.
+    """
+
+    def __init__(self, tokenizer: TableTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._state: np.float32 | None = None
+        self._open: list[str] = []
+
+    def feed(self, piece: str) -> list[str]:
+        """The tokens that `piece` closes."""
+        cuts, self._state = self._tokenizer.cuts(piece, self._state)
+        tokens, start = [], 0
+        for end in cuts[:, 1].tolist():
+            tokens.append(piece[start:end])
+            start = end
+        if tokens and self._open:
+            tokens[0], self._open = "".join(self._open) + tokens[0], []
+        if start < len(piece):
+            self._open.append(piece[start:])
+        return tokens
+
+    def flush(self) -> list[str]:
+        """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
+        rest, self._open, self._state = "".join(self._open), [], None
+        return [rest] if rest else []
+
+    def feed_all(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Tokens of all `pieces`, then the last one."""
+        for piece in pieces:
+            yield from self.feed(piece)
+        yield from self.flush()
+
+
+def _column(unit: str) -> int:
+    if unit not in UNITS:
+        raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
+    return int(unit == "character")
+
+
+def _utf8_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Runs of texts of up to `BLOCK` characters together; a longer one is alone."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and size + len(text) > BLOCK:
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text) + 1
+    if group:
+        yield group
+
+
+def _split(values: npt.NDArray[Any], sizes: IndexArray) -> list[npt.NDArray[Any]]:
+    """The first sizes[0] values, the next sizes[1], and so on, each a copy that does not keep the whole alive."""
+    ends = np.cumsum(sizes).tolist()
+    return [values[start:end].copy() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
