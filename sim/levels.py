@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,17 +75,51 @@ def run_level(
     `timeout` is in seconds for the whole level; None allows ten times what a slow machine needs.
     """
     check_same_neuron(exported, trace)
-    shape = trace.current.shape
-    spikes = np.zeros(shape, dtype=np.int8)
-    membrane, current, gate_logit = (np.zeros(shape, dtype=np.float32) for _ in range(3))
-    versions: dict[str, str] = {}
-    # Long sequences first, so that the sequences of one network end together; empty ones need no run.
-    order = np.argsort(-trace.length, kind="stable")
-    order = order[trace.length[order] > 0]
     width = trace.features.shape[2] + 1 if level == "readout" else 2
     lanes = max(1, math.isqrt(DENSE_WEIGHTS // width)) if level == "readout" else LANES
-    jobs = _jobs(trace.length[order], width, lanes)
-    total = sum(int(trace.length[order[start]]) for job in jobs for start in range(job.start, job.stop, lanes))
+    names = ("spikes", "membrane", "current", "gate_logit") if level == "readout" else ("spikes", "membrane")
+    started = time.monotonic()
+    found, versions = simulate_rows(
+        lambda rows: _arrays(level, exported, trace, rows),
+        trace.length,
+        trace.current.shape[1],
+        dict.fromkeys(names, np.float32) | {"spikes": np.int8},
+        width=width,
+        lanes=lanes,
+        timeout=timeout,
+        python=python,
+        on_step=on_step,
+    )
+    seen = {"current": trace.current, "gate_logit": trace.gate_logit, **found}
+    return LevelRun(**seen, seconds=time.monotonic() - started, versions=versions)
+
+
+def simulate_rows(
+    arrays: Callable[[npt.NDArray[np.int64]], dict[str, npt.NDArray[Any]]],
+    length: npt.NDArray[np.int64],
+    positions: int,
+    outputs: Mapping[str, Any],
+    *,
+    width: int,
+    lanes: int,
+    timeout: float | None = None,
+    python: str | None = None,
+    on_step: Callable[[int, int], None] = lambda step, total: None,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Run B sequences as jobs of bounded memory; `arrays(rows)` is the job (see `worker.simulate`) of some of them.
+
+    Returns the `outputs`, types by name, each (B, positions) and zero at padding, and the simulator's versions.
+    `width` counts the numbers that go in at a step for each of `lanes` sequences per network.
+    """
+    result: dict[str, npt.NDArray[Any]] = {
+        name: np.zeros((len(length), positions), dtype=dtype) for name, dtype in outputs.items()
+    }
+    versions: dict[str, str] = {}
+    # Long sequences first, so that the sequences of one network end together; empty ones need no run.
+    order = np.argsort(-length, kind="stable")
+    order = order[length[order] > 0]
+    jobs = _jobs(length[order], width, lanes)
+    total = sum(int(length[order[start]]) for job in jobs for start in range(job.start, job.stop, lanes))
     started = time.monotonic()
     limit = timeout if timeout is not None else 120.0 + 0.05 * total
     done = 0
@@ -94,24 +128,18 @@ def run_level(
         remaining = limit - (time.monotonic() - started)
         if remaining <= 0:
             raise SpeakError(f"the simulation was not done within {limit:g} s; --timeout allows more")
-        result = run_job(
-            _arrays(level, exported, trace, rows, lanes),
+        found = run_job(
+            {**arrays(rows), "length": length[rows], "lanes": np.array(lanes)},
             timeout=remaining,
             python=python,
             on_step=lambda step, done=done: on_step(done + step, total),  # type: ignore[misc]
         )
-        steps = result.arrays["spikes"].shape[0]
-        spikes[rows, :steps] = result.arrays["spikes"].T
-        membrane[rows, :steps] = result.arrays["membrane"].T
-        if level == "readout":
-            current[rows, :steps] = result.arrays["current"].T
-            gate_logit[rows, :steps] = result.arrays["gate_logit"].T
-        versions = result.versions
-        done += sum(int(trace.length[order[start]]) for start in range(job.start, job.stop, lanes))
+        for name, values in result.items():
+            values[rows, : found.arrays[name].shape[0]] = found.arrays[name].T
+        versions = found.versions
+        done += sum(int(length[order[start]]) for start in range(job.start, job.stop, lanes))
         on_step(done, total)
-    if level == "neuron":
-        current, gate_logit = trace.current, trace.gate_logit
-    return LevelRun(spikes, membrane, current, gate_logit, time.monotonic() - started, versions)
+    return result, versions
 
 
 def _jobs(lengths: npt.NDArray[np.int64], width: int, lanes: int) -> list[slice]:
@@ -125,17 +153,12 @@ def _jobs(lengths: npt.NDArray[np.int64], width: int, lanes: int) -> list[slice]
     return jobs
 
 
-def _arrays(
-    level: Level, exported: ExportedNeuron, trace: Trace, rows: npt.NDArray[np.int64], lanes: int
-) -> dict[str, npt.NDArray[Any]]:
+def _arrays(level: Level, exported: ExportedNeuron, trace: Trace, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
     steps = int(trace.length[rows].max())
     names = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "constants": np.array([getattr(exported, name)[0] for name in names], dtype=np.float32),
-        "length": trace.length[rows],
-        "lanes": np.array(lanes),
-    }
+    constants = np.array([getattr(exported, name)[0] for name in names], dtype=np.float32)
     if level == "readout":
         features = np.swapaxes(trace.features[rows, :steps], 0, 1)
-        return {**arrays, "features": features, "weight": exported.weight, "bias": exported.bias}
-    return {**arrays, "current": trace.current[rows, :steps].T, "gate_logit": trace.gate_logit[rows, :steps].T}
+        return {"constants": constants, "features": features, "weight": exported.weight, "bias": exported.bias}
+    current, gate_logit = trace.current[rows, :steps].T, trace.gate_logit[rows, :steps].T
+    return {"constants": constants, "current": current, "gate_logit": gate_logit}

@@ -89,29 +89,41 @@ def readout_network(
     for readout, port in zip(dense, (neuron.a_in, neuron.g_in), strict=True):
         source.s_out.connect(readout.s_in)
         readout.a_out.connect(port)
-    outputs = {"current": dense[0].a_out, "gate_logit": dense[1].a_out}
+    outputs = {"current": [dense[0].a_out], "gate_logit": [dense[1].a_out]}
     return _network(neuron, [source, *dense], outputs, steps)
 
 
-def _network(neuron: Any, others: list[Any], outputs: dict[str, Any], length: int) -> Network:
-    """Attach the recorders; the neuron waits for its inputs, and the run is longer by as much."""
+def _network(
+    neuron: Any,
+    others: list[Any],
+    outputs: dict[str, list[Any]],
+    length: int,
+    *,
+    dtype: Any = np.float32,
+    models: Mapping[type, type] = MODELS,
+) -> Network:
+    """Attach the recorders; the neuron waits for its inputs, and the run is longer by as much.
+
+    An output port, or several whose values are added, is recorded under each name of `outputs`, as is the potential.
+    """
     lanes = neuron.a_in.shape[0]
     neuron.proc_params.overwrite("onset", aligned_latency(neuron))
     steps = length + aligned_latency(neuron)
     counter = shared((1,), np.int64)
     recorders = {}
-    for name, port, dtype in [
-        ("spikes", neuron.s_out, np.int8),
-        ("membrane", neuron.u_out, np.float32),
-        *((name, port, np.float32) for name, port in outputs.items()),
+    for name, ports, kind in [
+        ("spikes", [neuron.s_out], np.int8),
+        ("membrane", [neuron.u_out], dtype),
+        *((name, ports, dtype) for name, ports in outputs.items()),
     ]:
-        data = shared((steps, lanes), dtype)
+        data = shared((steps, lanes), kind)
         recorder = Recorder(data=data, counter=counter)
-        port.connect(recorder.a_in)
+        for port in ports:
+            port.connect(recorder.a_in)
         recorders[name] = (recorder, data)
     processes = [neuron, *others, *(recorder for recorder, _ in recorders.values())]
-    models = {process: MODELS[type(process)] for process in processes}
-    return Network(neuron, models, steps, length, counter, recorders)
+    chosen = {process: models[type(process)] for process in processes}
+    return Network(neuron, chosen, steps, length, counter, recorders)
 
 
 def shared(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:

@@ -29,6 +29,8 @@ from speak_neuro.errors import SpeakError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Simulate = Callable[[Arrays, float, Callable[[int], None]], dict[str, npt.NDArray[Any]]]
+CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+INTEGERS = ("threshold", "soft_reset", "reset_potential", "decay", "gate_threshold", "shift")
 PROGRESS_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 
@@ -36,25 +38,26 @@ _PR_SET_PDEATHSIG = 1
 def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:
     """Run a job in Lava, `lanes` sequences at a time.
 
-    `constants` (6,) as GatedResetLIF takes them, `length` (B,), `lanes` (); then either `current` and `gate_logit`
-    (T, B), or `features` (T, B, D), `weight` (2, D) and `bias` (2,). Returns `spikes` and `membrane` (T, B), and at
-    the readout level `current` and `gate_logit` as Lava computed them; zeros at and after a sequence's length.
-    """
-    from speak_neuro.sim import guard, network
+    `length` (B,), `lanes` (), and of a float32 network
+        `constants` (6,) as GatedResetLIF takes them, or (6, B), and either `current` and `gate_logit` (T, B), or
+        `features` (T, B, D), `weight` (2, D) and `bias` (2,)
+    of a fixed-point one
+        `integers` (6,) or (6, B), the fields of IntegerNeuron, and either `current` and `gate_logit` (T, B), or
+        `payload` (T, B, D) and of P parts `part_weight` (P, D), `part_port` (P,), `part_exponent` (P,)
 
-    names = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-    constants = dict(zip(names, job["constants"], strict=True))
-    inputs = job["features"] if "features" in job else job["current"]
+    Returns `spikes` and `membrane` (T, B), and at the readout level `current` and `gate_logit` as Lava computed them;
+    zeros at and after a sequence's length.
+    """
+    from speak_neuro.sim import guard
+
+    inputs = next(job[name] for name in ("features", "payload", "current") if name in job)
     positions, sequences = inputs.shape[:2]
     result: dict[str, npt.NDArray[Any]] = {}
     steps_before = 0
     for start in range(0, sequences, int(job["lanes"])):
         group = slice(start, min(start + int(job["lanes"]), sequences))
         steps = int(job["length"][group].max())
-        if "features" in job:
-            built = network.readout_network(job["features"][:steps, group], job["weight"], job["bias"], constants)
-        else:
-            built = network.neuron_network(job["current"][:steps, group], job["gate_logit"][:steps, group], constants)
+        built = _build(job, steps, group)
         offset = steps_before
         guard.run_guarded(
             built.entry,
@@ -69,6 +72,27 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
             whole = result.setdefault(name, np.zeros((positions, sequences), dtype=values.dtype))
             whole[:steps, group] = np.where(real, values, 0)
     return result
+
+
+def _build(job: Arrays, steps: int, group: slice) -> Any:
+    """The network of one group of sequences."""
+    names = INTEGERS if "integers" in job else CONSTANTS
+    values = job["integers" if "integers" in job else "constants"]
+    constants = dict(zip(names, values[:, group] if values.ndim == 2 else values, strict=True))
+    if "integers" not in job:
+        from speak_neuro.sim import network
+
+        if "features" in job:
+            return network.readout_network(job["features"][:steps, group], job["weight"], job["bias"], constants)
+        return network.neuron_network(job["current"][:steps, group], job["gate_logit"][:steps, group], constants)
+    from speak_neuro.sim import fixed_network
+
+    if "payload" in job:
+        parts = list(zip(job["part_port"].tolist(), job["part_weight"], job["part_exponent"].tolist(), strict=True))
+        return fixed_network.fixed_readout_network(job["payload"][:steps, group], parts, constants)
+    return fixed_network.fixed_neuron_network(
+        job["current"][:steps, group], job["gate_logit"][:steps, group], constants
+    )
 
 
 def main(argv: Sequence[str] | None = None, simulate: Simulate = simulate) -> int:

@@ -16,7 +16,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class ArraySource(AbstractProcess):
-    """`data` of shape (steps, channels), float32; port `s_out` of shape (channels,)."""
+    """`data` of shape (steps, channels), float32 or int32; port `s_out` of shape (channels,)."""
 
     def __init__(self, *, data: Any) -> None:
         super().__init__(data=data)
@@ -35,4 +35,13 @@ class ArraySourceFloat32(PyLoihiProcessModel):
         """Send this step's row."""
         data = self.proc_params["data"]
         step = self.time_step - 1
-        self.s_out.send(data[step] if step < len(data) else np.zeros(data.shape[1], dtype=np.float32))
+        self.s_out.send(data[step] if step < len(data) else np.zeros(data.shape[1], dtype=data.dtype))
+
+
+@implements(proc=ArraySource, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("bit_accurate_loihi", "fixed_pt")
+class ArraySourceInt32(ArraySourceFloat32):
+    """Sends row `time_step` as 32-bit graded spikes."""
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
