@@ -54,22 +54,8 @@ def compare(
     """Run and judge. It passes when the reference and the neuron level give the trace's bits, and every difference at
     the readout level is one that float32 rounding accounts for (with `strict_readout`: when no spike differs at all).
     """
-    check_same_neuron(exported, trace)
-    reference = _reference_run(exported, trace)
-    backends: dict[str, Any] = {"numpy reference": _exact(trace, *reference)}
-    report: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "passed": False,
-        "commit": commit(),
-        "trace": {"sequences": trace.sequences, "positions": int(trace.length.sum()), "meta": trace.meta},
-        "neuron": {
-            name: float(getattr(exported, name)[0])
-            for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-        },
-        "backends": backends,
-        "levels": {},
-        "versions": package_versions(),
-    }
+    report = header(exported, trace)
+    backends = report["backends"]
     runs: dict[str, LevelRun] = {}
     for level in levels:
         run = runs[level] = run_level(
@@ -88,6 +74,25 @@ def compare(
         backends[f"Lava float32, {level} level"] = {key: result[key] for key in ("passed", "mismatches")}
     report["passed"] = all(backend["passed"] for backend in backends.values())
     return Parity(report, runs)
+
+
+def header(exported: ExportedNeuron, trace: Trace) -> dict[str, Any]:
+    """A report before any simulation: what is compared, and the numpy reference's verdict."""
+    check_same_neuron(exported, trace)
+    reference = _exact(trace, *_reference_run(exported, trace))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "passed": reference["passed"],
+        "commit": commit(),
+        "trace": {"sequences": trace.sequences, "positions": int(trace.length.sum()), "meta": trace.meta},
+        "neuron": {
+            name: float(getattr(exported, name)[0])
+            for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+        },
+        "backends": {"numpy reference": reference},
+        "levels": {},
+        "versions": package_versions(),
+    }
 
 
 def _reference_run(exported: ExportedNeuron, trace: Trace) -> tuple[BoolArray, npt.NDArray[np.float32]]:
@@ -112,7 +117,7 @@ def _exact(trace: Trace, spikes: BoolArray, membrane: npt.NDArray[np.float32]) -
         "mismatches": int(spike_differs.sum()),
         "membrane_mismatches": int(bits_differ.sum()),
         "max_membrane_difference": float(difference.max(initial=0.0)),
-        "first_divergence": _place(trace, spikes, membrane, *either[0]) if len(either) else None,
+        "first_divergence": difference_at(trace, spikes, membrane, *either[0]) if len(either) else None,
     }
 
 
@@ -128,7 +133,7 @@ def _rounding(trace: Trace, run: LevelRun, judgement: Judgement, strict: bool) -
     listed = []
     for row, position in differs[:LISTED_DIFFERENCES]:
         kind = next(name for name, mask in kinds.items() if mask[row, position])
-        place = _place(trace, spikes, run.membrane, row, position)
+        place = difference_at(trace, spikes, run.membrane, row, position)
         listed.append({**place, "bound": float(judgement.bounds["membrane"][row, position]), "kind": kind})
     valid = trace.valid
     quantities = {}
@@ -152,7 +157,7 @@ def _rounding(trace: Trace, run: LevelRun, judgement: Judgement, strict: bool) -
     }
 
 
-def _place(
+def difference_at(
     trace: Trace, spikes: BoolArray, membrane: npt.NDArray[np.float32], row: int, position: int
 ) -> dict[str, Any]:
     """One difference with its surroundings; `margin` is how far the trained run's potential is above the threshold."""

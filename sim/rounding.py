@@ -69,14 +69,24 @@ def readout_bounds(exported: ExportedNeuron, trace: Trace, run: LevelRun) -> dic
     }
 
 
-def judge(exported: ExportedNeuron, trace: Trace, run: LevelRun) -> Judgement:
-    """Classify every difference at the readout level, position by position along the sequences."""
+def judge(
+    exported: ExportedNeuron,
+    trace: Trace,
+    run: LevelRun,
+    bounds: dict[str, FloatArray] | None = None,
+    step_error: float = 0.0,
+) -> Judgement:
+    """Classify every difference at the readout level, position by position along the sequences.
+
+    Another arithmetic than float32 gives its own `bounds` on current and gate logit, and `step_error`, by how much one
+    of its steps may be off beside that.
+    """
     p = exported.parameters()
     decay, gain, threshold, soft = (
         float(np.asarray(v).reshape(-1)[0]) for v in (p.decay, p.gain, p.threshold, p.soft_reset)
     )
     gate_threshold = float(exported.gate_threshold[0])
-    bounds = readout_bounds(exported, trace, run)
+    bounds = dict(bounds or readout_bounds(exported, trace, run))
     valid = trace.valid
     expected_spikes, got_spikes = trace.spikes.astype(bool), run.spikes.astype(bool)
     expected_gate, got_gate = trace.gate_logit > gate_threshold, run.gate_logit > gate_threshold
@@ -93,7 +103,10 @@ def judge(exported: ExportedNeuron, trace: Trace, run: LevelRun) -> Judgement:
     for t in range(shape[1]):
         real = valid[:, t]
         bound = SLACK * (
-            decay * carried + abs(gain) * bounds["current"][:, t] + 4 * UNIT * (largest_u[:, t] + driven[:, t])
+            decay * carried
+            + abs(gain) * bounds["current"][:, t]
+            + 4 * UNIT * (largest_u[:, t] + driven[:, t])
+            + step_error
         )
         bounds["membrane"][:, t] = bound
         off[:, t] = real & ~diverged & (np.abs(expected_u[:, t] - got_u[:, t]) > bound)
