@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.sim.quantize_cli import LEVELS, add_formats, add_quantize, formats, numbers, quantize
 from speak_neuro.sim.tokenize import add_tokenize, tokenize
 
 if TYPE_CHECKING:
     from speak_neuro.export.read import ExportedNeuron
     from speak_neuro.export.trace_file import Trace
-
-LEVELS = {"neuron": ("neuron",), "readout": ("readout",), "both": ("neuron", "readout")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run an exported tokenizer in Lava's CPU simulator, or prove its run equal to the trained one.",
         epilog="Exit codes: 0 done and equal, 1 parity failed, 2 bad input or a failed simulation, 3 Lava is missing.",
     )
-    commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity | tokenize")
+    commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity | quantize | tokenize")
     parity = commands.add_parser("parity", help="compare the trained run with Lava, spike by spike")
     run = commands.add_parser("run", help="simulate and write spikes and membrane potentials")
     for command in (parity, run):
@@ -39,12 +38,22 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--timeout", type=_seconds, help="seconds per level (default: by the work to do)")
         command.add_argument("--python", help="Python that has Lava (default: $SPEAK_SIM_PYTHON, else this one)")
         command.add_argument("--json", type=Path, metavar="FILE", help="also write counts as JSON")
-        command.add_argument("--model", choices=["float"], default="float", help="Lava model; float32 is the only one")
     parity.add_argument("--level", choices=list(LEVELS), default="both", help="what to compare (default: both)")
-    parity.add_argument("--strict-readout", action="store_true", help="fail on any spike that differs, rounding or not")
+    parity.add_argument(
+        "--model", choices=["float", "fixed", "both"], default="float", help="arithmetic (default: float)"
+    )
+    add_formats(parity)
+    parity.add_argument(
+        "--strict",
+        "--strict-readout",
+        dest="strict",
+        action="store_true",
+        help="fail on any spike that differs from the trained run's, rounding or not",
+    )
     parity.add_argument("--out", type=Path, help="folder of parity.json and parity.html (default: the trace's)")
     run.add_argument("--level", choices=["neuron", "readout"], default="readout", help="inputs (default: readout)")
     run.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    add_quantize(commands)
     add_tokenize(commands, _seconds)
     return parser
 
@@ -66,9 +75,10 @@ def _action(arguments: argparse.Namespace) -> int:
     from speak_neuro.export.trace_file import read_trace
     from speak_neuro.sim.levels import check_same_neuron
 
-    folder = arguments.out or arguments.trace.parent
-    for path in [folder / "parity.json"] if arguments.action == "parity" else [arguments.out]:
-        check_writable(path)
+    if arguments.action == "parity":
+        check_writable((arguments.out or arguments.trace.parent) / "parity.json")
+    elif arguments.action == "run":
+        check_writable(arguments.out)
     if arguments.json:
         check_writable(arguments.json)
     exported, trace = read_neuron(arguments.graph), read_trace(arguments.trace)
@@ -76,30 +86,36 @@ def _action(arguments: argparse.Namespace) -> int:
         check_same_neuron(exported, trace)
     except SpeakError as error:
         raise SpeakError(f"{arguments.graph}, {arguments.trace}: {error}") from None
-    return (_parity if arguments.action == "parity" else _run)(arguments, exported, trace)
+    return {"parity": _parity, "run": _run, "quantize": quantize}[arguments.action](arguments, exported, trace)
 
 
 def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
-    from speak_neuro.sim.parity import compare, summary
+    from speak_neuro.sim.parity import Parity, compare, header, summary
     from speak_neuro.sim.report import render
 
     folder = arguments.out or arguments.trace.parent
+    options: dict[str, Any] = {
+        "levels": LEVELS[arguments.level],
+        "timeout": arguments.timeout,
+        "python": arguments.python,
+    }
+    parity = Parity(header(exported, trace))
     with _Progress() as progress:
-        parity = compare(
-            exported,
-            trace,
-            levels=LEVELS[arguments.level],  # type: ignore[arg-type]
-            strict_readout=arguments.strict_readout,
-            timeout=arguments.timeout,
-            python=arguments.python,
-            on_step=progress,
-        )
+        if arguments.model != "fixed":
+            parity = compare(exported, trace, strict_readout=arguments.strict, on_step=progress, **options)
+        if arguments.model != "float":
+            from speak_neuro.sim.fixed_parity import add_fixed
+
+            options |= formats(arguments)
+            parity = add_fixed(parity, exported, trace, strict=arguments.strict, on_step=progress, **options)
     report = {"graph": str(arguments.graph), "trace_file": str(arguments.trace), **parity.report}
     write_json(folder / "parity.json", report)
     with atomic_write(folder / "parity.html", "w") as stream:
         stream.write(render(report, exported, trace, parity.runs))
     if arguments.json:
-        metrics = {name: _numbers(result) for name, result in report["levels"].items()}
+        metrics = {name: numbers(result) for name, result in report["levels"].items()}
+        for name, result in report.get("fixed", {}).items():
+            metrics[f"fixed {name}"] = {**numbers(result), "float": numbers(result["float"])}
         write_json(arguments.json, result_record(arguments.command_line, {"passed": parity.passed, **metrics}))
     print("\n".join(summary(report)))
     print(f"report: {folder / 'parity.html'}")
@@ -141,10 +157,6 @@ def _run(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) 
         write_json(arguments.json, result_record(arguments.command_line, metrics))
     print(f"{arguments.level} level: {spikes:,} spikes, {trace.sequences:,} sequences -> {arguments.out}")
     return 0
-
-
-def _numbers(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if isinstance(value, (bool, int, float))}
 
 
 class _Progress:

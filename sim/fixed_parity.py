@@ -21,10 +21,20 @@ from speak_neuro.integer import DECAY_ONE, IntegerNeuron, IntegerRun
 from speak_neuro.reference import gated_lif_run
 from speak_neuro.sim.fixed import UNBOUNDED, FixedLevel, describe, fixed_level, float_run, input_unit, simulate_fixed
 from speak_neuro.sim.levels import Level, LevelRun
-from speak_neuro.sim.parity import CONTEXT_CHARACTERS, LISTED_DIFFERENCES, difference_at, printable
+from speak_neuro.sim.parity import CONTEXT_CHARACTERS, LISTED_DIFFERENCES, Parity, difference_at, printable
 from speak_neuro.sim.rounding import Judgement, judge
 
 BoolArray = npt.NDArray[np.bool_]
+
+
+def add_fixed(parity: Parity, exported: ExportedNeuron, trace: Trace, **options: Any) -> Parity:
+    """`parity` with the `fixed` section of `compare_fixed`, whose verdicts count like the others'."""
+    section, runs = compare_fixed(exported, trace, **options)
+    backends = dict(parity.report["backends"])
+    for level, result in section.items():
+        backends[f"Lava fixed point, {level} level"] = {key: result[key] for key in ("passed", "mismatches")}
+    passed = all(backend["passed"] for backend in backends.values())
+    return Parity({**parity.report, "backends": backends, "fixed": section, "passed": passed}, {**parity.runs, **runs})
 
 
 def compare_fixed(
@@ -197,3 +207,32 @@ def inexact_in_float32(neuron: IntegerNeuron, run: IntegerRun) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def fixed_lines(result: dict[str, Any]) -> list[str]:
+    """Formats and agreement of a level in a few lines, for a terminal."""
+    formats, compared = result["format"], result["float"]
+    lines = [
+        f"  threshold {formats['threshold']:,} ({formats['threshold_mantissa']:,} << {formats['threshold_exponent']}), "
+        f"soft reset {formats['soft_reset']:,}, decay {formats['decay']}/{formats['decay_one']}; range "
+        f"{formats['range_in_thresholds']:.4g} thresholds, used {formats['largest_potential_in_thresholds']:.4g}"
+    ]
+    if "feature_bits" in formats:
+        inputs = "one-hot spikes" if formats["one_hot"] else f"features in steps of 2^-{formats['feature_bits']}"
+        dense = len(formats["current_parts"]), len(formats["gate_parts"])
+        lines.append(f"  {inputs}, {dense[0]} Dense for the current and {dense[1]} for the gate")
+    lines.append(
+        f"  rounding of the current: {compared['worst_current_error']:.3g} at worst, bound "
+        f"{compared['current_error_bound']:.3g}; {result['saturations']:,} saturations, "
+        f"{compared['payloads_cut']:,} features cut"
+    )
+    line = (
+        f"  against float: {compared['agreement']:.4%} of positions agree, F1 {compared['f1']:.5f}, "
+        f"{compared['differing_spikes']:,} spikes differ"
+    )
+    if compared["differing_spikes"]:
+        line += (
+            f" ({compared['explained']:,} within rounding, {compared['consequent']:,} following from them, "
+            f"{compared['unexplained']:,} not explained)"
+        )
+    return [*lines, line]

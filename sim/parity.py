@@ -205,6 +205,15 @@ def summary(report: dict[str, Any]) -> list[str]:
                 f"(membrane {place['expected_membrane']!r}), Lava {place['got_spike']} "
                 f"(membrane {place['got_membrane']!r})"
             )
+    for level, result in report.get("fixed", {}).items():
+        from speak_neuro.sim.fixed_parity import fixed_lines
+
+        lines.append(
+            f"fixed point, {level} level: {result['spikes']:,} spikes, {result['sequences']:,} sequences, "
+            f"{result['mismatches']:,} mismatches, {result['membrane_mismatches']:,} membrane differences "
+            "between Lava and the integer reference"
+        )
+        lines += fixed_lines(result)
     reference = report["backends"]["numpy reference"]
     if not reference["passed"]:
         lines.append(

@@ -33,6 +33,7 @@ def render(report: dict[str, Any], exported: ExportedNeuron, trace: Trace, runs:
         "STATE": "pass" if passed else "fail",
         "SUMMARY": _summary(report),
         "BACKENDS": _backends(report),
+        "FIXED": _fixed(report),
         "DIFFERENCES": _differences(report),
         "FACTS": _facts(report),
         "DATA": _script_json(_sequences(exported, trace, runs)),
@@ -43,8 +44,7 @@ def render(report: dict[str, Any], exported: ExportedNeuron, trace: Trace, runs:
 
 def _summary(report: dict[str, Any]) -> str:
     sequences, positions = report["trace"]["sequences"], report["trace"]["positions"]
-    levels = report["levels"]
-    spikes = next(iter(levels.values()))["spikes"] if levels else 0
+    spikes = report["backends"]["numpy reference"]["spikes"]
     return html.escape(f"{spikes:,} spikes in {positions:,} characters, {sequences:,} sequences")
 
 
@@ -71,9 +71,60 @@ def _backends(report: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def _fixed(report: dict[str, Any]) -> str:
+    """The section about fixed point; nothing when it was not run."""
+    rows, facts = [], {}
+    for level, result in report.get("fixed", {}).items():
+        compared, formats = result["float"], result["format"]
+        equal = not any(value for name, value in result.items() if name.endswith("mismatches"))
+        cells = [
+            f"{result['mismatches']:,}",
+            f"{result['membrane_mismatches']:,}",
+            f"{result['saturations']:,}",
+            f"{compared['agreement']:.4%}",
+            f"{compared['f1']:.5f}",
+            f"{compared['differing_spikes']:,}",
+            f"{compared['current_error_bound']:.3g}",
+        ]
+        rows.append(
+            f'<tr><th scope="row">{html.escape(level)}</th>'
+            f'<td><span class="badge {"pass" if equal else "fail"}">{"equal" if equal else "differs"}</span></td>'
+            + "".join(f'<td class="number">{cell}</td>' for cell in cells)
+            + "</tr>"
+        )
+        facts[f"{level} level"] = (
+            f"threshold {formats['threshold']:,}, soft reset {formats['soft_reset']:,}, decay {formats['decay']} of "
+            f"{formats['decay_one']}, 24-bit state of {formats['range_in_thresholds']:.4g} thresholds"
+        )
+    if not rows:
+        return ""
+    heads = (
+        "level",
+        "Lava and the integers",
+        "spikes that differ",
+        "potentials that differ",
+        "saturations",
+        "agreement with float",
+        "F1",
+        "spikes unlike float",
+        "bound on the current's error",
+    )
+    head = "".join(f'<th scope="col"{"" if i < 2 else " class=number"}>{name}</th>' for i, name in enumerate(heads))
+    terms = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
+    return (
+        '<section aria-labelledby="fixed">\n<h2 id="fixed">In fixed point</h2>\n'
+        "<p>Loihi-style number formats: Lava's fixed-point models against the integer reference, and the integers "
+        "against the trained network's float run.</p>\n"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>\n'
+        f"<dl>{terms}</dl>\n</section>"
+    )
+
+
 def _differences(report: dict[str, Any]) -> str:
     rows, total = [], 0
-    for level, result in report["levels"].items():
+    results = dict(report["levels"])
+    results.update({f"fixed, {level}": result["float"] for level, result in report.get("fixed", {}).items()})
+    for level, result in results.items():
         places = result.get("differences")
         if places is None:
             first = result["first_divergence"]
@@ -110,7 +161,7 @@ def _facts(report: dict[str, Any]) -> str:
         "Simulator": "Lava's CPU simulator, "
         + ", ".join(
             f"{name} {version}"
-            for result in list(report["levels"].values())[:1]
+            for result in [*report["levels"].values(), *report.get("fixed", {}).values()][:1]
             for name, version in result["simulator"].items()
         ),
         "Commit": report["commit"],
@@ -123,9 +174,9 @@ def _sequences(exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]
     run = runs.get(level)
     differs = np.zeros(trace.current.shape, dtype=bool)
     if run is not None:
-        differs = trace.valid & (
-            (run.spikes != trace.spikes) | (run.membrane.view(np.uint32) != trace.membrane.view(np.uint32))
-        )
+        differs = trace.valid & (run.spikes != trace.spikes)
+        if run.membrane.dtype == np.float32:  # integers in float units are never the same bits
+            differs |= trace.valid & (run.membrane.view(np.uint32) != trace.membrane.view(np.uint32))
     rows = np.argsort(~differs.any(axis=1), kind="stable")[:SHOWN_SEQUENCES]
     gate_open = trace.gate_logit > exported.gate_threshold[0]
     sequences = []

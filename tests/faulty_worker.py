@@ -83,8 +83,8 @@ def run(
 
 
 def record(port: Any, steps: int, dtype: Any = np.float32) -> tuple[Recorder, np.ndarray]:
-    data = network._shared((steps, port.shape[0]), dtype)
-    recorder = Recorder(data=data, counter=network._shared((1,), np.int64))
+    data = network.shared((steps, port.shape[0]), dtype)
+    recorder = Recorder(data=data, counter=network.shared((1,), np.int64))
     port.connect(recorder.a_in)
     return recorder, data
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NUMPY_ONLY = {
     "reference",
+    "integer",
     "segments",
     "alphabet",
     "config",
@@ -73,7 +74,7 @@ def test_export(path: Path) -> None:
 def test_sim(path: Path) -> None:
     assert not forbidden(path, "torch", "snntorch", "nirtorch")
     if "processes" not in path.parts and path.stem != "worker":
-        allowed = {"network", "simulation", "guard"}
+        allowed = {"network", "fixed_network", "simulation", "guard"}
         assert path.stem in allowed or not forbidden(path, "lava")
 
 
@@ -104,6 +105,7 @@ def test_imports_are_light(module: str) -> None:
         "speak_neuro.sim.parity",
         "speak_neuro.table_lines",
         "speak_neuro.table_text",
+        "speak_neuro.sim.fixed_parity",
     ],
 )
 def test_no_torch_comes_along(module: str) -> None:
