@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gtok.py",
         description="Train the SPEAK tokenizer together with an Hourglass language model.",
-        epilog="Flags of neuron, tokenizer, model and training override the preset.",
+        epilog="Flags of neuron, tokenizer, model and training override the preset, whose values are in "
+        "experiments/presets.py. Ctrl-C ends the step, saves, and --resume goes on from there.",
     )
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="smoke", help="settings to start from (default: smoke)"

@@ -122,7 +122,10 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
 
     device = choose_device(arguments.device)
     text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
-    rows = trace_rows(text, arguments.row_length, arguments.rows)
+    found = trace_rows(text, arguments.row_length)
+    rows = found[: arguments.rows]
+    if len(found) > len(rows) and not arguments.quiet:
+        print(f"the text has {len(found):,} rows, the trace takes the first {len(rows):,}: see --rows", file=sys.stderr)
     meta = {
         "device": describe_device(device) if device.type == "cuda" else "cpu",
         "dtype": "float32",

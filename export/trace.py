@@ -13,17 +13,16 @@ import numpy as np
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.graph import export_neuron
-from speak_neuro.export.trace_file import Trace
+from speak_neuro.export.trace_file import Trace, encode_texts
 from speak_neuro.text import Speak
 
 FEATURE_LIMIT = 2**28
 """Numbers in the trace's feature array (1 GiB) beyond which the text is refused rather than the memory used up."""
 
 
-def trace_rows(text: str, row_length: int, rows: int | None = None) -> list[str]:
-    """The non-empty lines of `text`, cut to `row_length` characters; the first `rows` of them."""
-    found = [line[start : start + row_length] for line in text.split("\n") for start in range(0, len(line), row_length)]
-    return found[:rows]
+def trace_rows(text: str, row_length: int) -> list[str]:
+    """The non-empty lines of `text`, cut to `row_length` characters."""
+    return [line[start : start + row_length] for line in text.split("\n") for start in range(0, len(line), row_length)]
 
 
 def run_trace(
@@ -50,7 +49,7 @@ def run_trace(
         membrane[index, :n], spikes[index, :n] = run.membrane, run.spikes
         if progress is not None:
             progress(1)
-    encoded = [row.encode("utf-8", "surrogatepass") for row in rows]
+    text_utf8, text_offsets = encode_texts(rows)
     exported = export_neuron(speak.engine.system)
     return Trace(
         current=current,
@@ -64,7 +63,7 @@ def run_trace(
         threshold=exported.threshold[0],
         reset_potential=exported.reset_potential[0],
         reset_scale=exported.reset_scale[0],
-        text_utf8=np.frombuffer(b"".join(encoded), dtype=np.uint8),
-        text_offsets=np.cumsum([0, *map(len, encoded)]).astype(np.int64),
+        text_utf8=text_utf8,
+        text_offsets=text_offsets,
         meta=dict(meta),
     )

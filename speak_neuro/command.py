@@ -103,7 +103,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     check_writable(path)
     encoding = None if "b" in mode else "utf-8"
     if _is_stream(path):
-        with open(path, mode, encoding=encoding) as stream:
+        # Appended: where standard output is a file, what is in it already stays.
+        with open(path, mode.replace("w", "a"), encoding=encoding) as stream:
             yield stream
         return
     target = Path(os.path.realpath(path))

@@ -68,6 +68,15 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
+def test_standard_output_by_name_keeps_what_is_in_it(tmp_path: Path) -> None:
+    code = "from speak_neuro.command import atomic_write\nwith atomic_write('/dev/stdout', 'w') as s: s.write('second')"
+    with (tmp_path / "out").open("w", encoding="utf-8") as stream:
+        stream.write("first ")
+        stream.flush()
+        subprocess.run([sys.executable, "-c", code], stdout=stream, check=True)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "first second"
+
+
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(SpeakError, match="is a folder; name a file"):

@@ -120,7 +120,14 @@ def test_every_reason_is_listed() -> None:
 
 def test_rows_are_lines_cut_to_length() -> None:
     assert trace_rows("abcdefg\n\nhi\r\n", 3) == ["abc", "def", "g", "hi\r"]
-    assert trace_rows("abcdefg\nhi", 3, 2) == ["abc", "def"]
+
+
+def test_rows_left_out_are_named(
+    tiny_run: Path, excerpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run", str(tiny_run), "--text", str(excerpt), "--out", str(tmp_path), "--rows", "3"]) == 0
+    assert "rows, the trace takes the first 3: see --rows" in capsys.readouterr().err
+    assert read_trace(tmp_path / "trace.npz").sequences == 3
 
 
 def test_a_text_without_characters(tiny_run: Path) -> None:
