@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from speak_neuro.command import check_writable, package_versions, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.check import check
 from speak_neuro.export.forms import add_form_flags, wanted, write_forms
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=256, help="at most so many rows in the trace (default: 256)")
     parser.add_argument("--row-length", type=int, default=512, help="longer lines are cut here (default: 512)")
     parser.add_argument("--no-trace", action="store_true", help="write the graph alone")
-    parser.add_argument("--check", action="store_true", help="only say whether the run can be exported exactly")
+    parser.add_argument("--check", action="store_true", help="only say which graphs the run allows, and why not others")
     add_form_flags(parser)
     parser.add_argument(
         "--device", default="cpu", help="device of the traced run: auto, cpu, cuda, cuda:N (default: cpu)"
@@ -66,20 +67,14 @@ def export(arguments: argparse.Namespace) -> int:
         return write_table(arguments, run)
 
     from speak_neuro.device import choose_device
-    from speak_neuro.export.graph import export_neuron, refusals
+    from speak_neuro.export.graph import export_neuron
     from speak_neuro.export.read import write_neuron
     from speak_neuro.export.trace_file import write_trace
 
     device = choose_device(arguments.device)
     system = load_system(run, device)
     if arguments.check:
-        reasons = refusals(system)
-        print("\n".join(reasons) if reasons else "exact: the readouts and the neuron export without loss")
-        if arguments.json:
-            record = result_record(arguments.command_line, {"exact": not reasons, "reasons": reasons})
-            write_json(arguments.json, record)
-        return 2 if reasons else 0
-
+        return check(arguments, run, system)
     if wanted(arguments):
         return write_forms(arguments, run, system, lambda: traced(arguments, run, system))
 

@@ -12,9 +12,14 @@ from speak_neuro.command import result_record, write_json
 from speak_neuro.errors import SpeakError
 
 if TYPE_CHECKING:
+    import nir
+
     from speak_neuro.checkpoint import Run, System
     from speak_neuro.export.folded import Folded
+    from speak_neuro.export.lower import Lowered
+    from speak_neuro.export.read import ExportedNeuron
     from speak_neuro.export.trace_file import Trace
+    from speak_neuro.inference import BoundaryEngine
 
 MakeTrace = Callable[[], "Trace"]
 
@@ -28,35 +33,79 @@ def add_form_flags(parser: argparse.ArgumentParser) -> None:
         help="the whole tokenizer: one-hot characters in, boundaries out (folded.nir, folded.alphabet.json)",
     )
     group.add_argument("--axon-limit", type=int, metavar="N", help="characters that one core takes (default: 4096)")
+    group.add_argument(
+        "--lower",
+        nargs="?",
+        const="float32",
+        choices=("float32", "float64"),
+        help="the same neuron out of stock NIR nodes only, exact for a reader that computes in this precision "
+        "(default: float32; lowered.nir, with --fold folded-lowered.nir)",
+    )
+    group.add_argument(
+        "--largest-current", type=float, metavar="I", help="no current exceeds this, where it cannot be proven"
+    )
+    group.add_argument(
+        "--largest-potential", type=float, metavar="U", help="no potential exceeds this: fewer nodes than the proof"
+    )
+    group.add_argument(
+        "--approximate",
+        choices=("lif", "lif-unit-r"),
+        help="one stock LIF that resets to v_reset, for readers that know nothing else; not the same neuron, and the "
+        "file says by how much (approximate.nir). lif-unit-r: for readers that take r for 1, as Norse does",
+    )
 
 
 def wanted(arguments: argparse.Namespace) -> bool:
     """Whether another graph than boundary.nir is asked for."""
-    return bool(arguments.fold)
+    return bool(arguments.fold or arguments.lower or arguments.approximate)
 
 
 def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_trace: MakeTrace) -> int:
     """Write the graph that the flags name, and what belongs beside it."""
-    from speak_neuro.export.fold import AXON_LIMIT, fold
-    from speak_neuro.export.folded import alphabet_path, write_alphabet, write_folded
-    from speak_neuro.inference import BoundaryEngine
-
     if arguments.axon_limit is not None and arguments.axon_limit < 1:
         raise SpeakError(f"--axon-limit is {arguments.axon_limit}; allowed: at least 1")
-    out = arguments.out or arguments.run
-    provenance = {
+    if arguments.lower and arguments.approximate:
+        raise SpeakError("--lower and --approximate exclude each other: the one is exact, the other is not")
+    from speak_neuro.export.graph import export_neuron
+    from speak_neuro.inference import BoundaryEngine
+
+    engine = BoundaryEngine(system, run.config)
+    if arguments.fold:
+        return _write_folded(arguments, run, engine, make_trace)
+    exported = export_neuron(system, provenance(run))
+    if arguments.lower:
+        from speak_neuro.export.read import neuron_graph
+
+        lowered = lower_graph(arguments, engine, neuron_graph(exported, exported.metadata), None)
+        return _write_lowered(arguments, "lowered.nir", lowered)
+    return _write_approximate(arguments, "approximate.nir", exported, make_trace())
+
+
+def provenance(run: Run) -> dict[str, str | int | float]:
+    """Metadata of every graph."""
+    return {
         "producer": "speak_neuro",
         "run": run.folder.resolve().name,
         "reset_mode": run.config.neuron.reset_mode,
     }
-    folded = fold(
-        BoundaryEngine(system, run.config),
-        {
-            **provenance,
-            "input": "one-hot characters; the .alphabet.json file beside the graph has their code points",
-        },
-        arguments.axon_limit or AXON_LIMIT,
-    )
+
+
+def _write_folded(arguments: argparse.Namespace, run: Run, engine: BoundaryEngine, make_trace: MakeTrace) -> int:
+    from speak_neuro.export.fold import AXON_LIMIT, fold
+    from speak_neuro.export.folded import alphabet_path, folded_graph, write_alphabet, write_folded
+    from speak_neuro.export.trace_file import write_trace
+
+    says = "one-hot characters; the .alphabet.json file beside the graph has their code points"
+    folded = fold(engine, {**provenance(run), "input": says}, arguments.axon_limit or AXON_LIMIT)
+    out = arguments.out or arguments.run
+    if arguments.approximate:
+        if folded.context > 1:
+            raise SpeakError("--approximate takes a single table; fold a linear encoder, or leave --fold away")
+        return _write_approximate(arguments, "folded-approximate.nir", folded.neuron, make_trace(), run)
+    if arguments.lower:
+        lowered = lower_graph(arguments, engine, folded_graph(folded), folded)
+        write_alphabet(alphabet_path(out / "folded-lowered.nir"), run.alphabet)
+        return _write_lowered(arguments, "folded-lowered.nir", lowered)
     trace = None
     if not arguments.no_trace and folded.context == 1:
         trace = folded_trace(make_trace(), folded, run)
@@ -64,25 +113,88 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
     write_folded(path, folded)
     write_alphabet(alphabet_path(path), run.alphabet)
     written = [path, alphabet_path(path)]
-    metrics: dict[str, Any] = {
+    if trace is not None:
+        write_trace(out / "folded-trace.npz", trace)
+        written.append(out / "folded-trace.npz")
+    metrics = {
         "characters": folded.characters,
         "context": folded.context,
         "synapses": folded.taps.size,
         "neurons": folded.neuron.neurons,
     }
-    if trace is not None:
-        from speak_neuro.export.trace_file import write_trace
-
-        write_trace(out / "folded-trace.npz", trace)
-        written.append(out / "folded-trace.npz")
-    return report(arguments, written, metrics)
+    return _report(arguments, written, metrics)
 
 
-def report(arguments: argparse.Namespace, written: list[Path], metrics: dict[str, Any]) -> int:
+def lower_graph(
+    arguments: argparse.Namespace, engine: BoundaryEngine, native: nir.NIRGraph, folded: Folded | None
+) -> Lowered:
+    """The lowered form of a graph of this checkpoint."""
+    from speak_neuro.export.bounds import largest_current
+    from speak_neuro.export.lower import grid_exponent, lower
+
+    proven = largest_current(engine)
+    stated = arguments.largest_current
+    unit = None
+    if folded is not None:
+        if folded.context == 1:
+            proven = float(abs(folded.taps[0, : folded.neuron.neurons]).max())  # one-hot: nothing is rounded
+        units = [grid_exponent(folded.taps[:, : folded.neuron.neurons]), grid_exponent(folded.neuron.gain)]
+        unit = None if None in units else sum(units)  # type: ignore[arg-type]
+    lowered = lower(
+        native,
+        proven if proven is not None else stated,
+        unit=unit,
+        at_most=arguments.largest_potential,
+        precision=arguments.lower or "float32",
+    )
+    reason = lowered.reason
+    if proven is None:
+        reason += ", the largest current stated"
+    lowered.graph.metadata.update(
+        lowered=f"gated-reset LIF out of stock nodes, exact in {arguments.lower or 'float32'}",
+        largest_potential=lowered.largest_potential,
+        largest_potential_because=reason,
+    )
+    return dataclasses.replace(lowered, reason=reason)
+
+
+def _write_lowered(arguments: argparse.Namespace, name: str, lowered: Lowered) -> int:
+    from speak_neuro.export.read import write_graph
+
+    path = (arguments.out or arguments.run) / name
+    write_graph(path, lowered.graph)
+    metrics = {"nodes": len(lowered.graph.nodes), "edges": len(lowered.graph.edges), "bits": lowered.bits}
+    print(f"no potential exceeds {lowered.largest_potential:g}: {lowered.reason}")
+    return _report(arguments, [path], metrics)
+
+
+def _write_approximate(
+    arguments: argparse.Namespace, name: str, exported: ExportedNeuron, trace: Trace, run: Run | None = None
+) -> int:
+    from speak_neuro.export.approximate import approximate, disagreement
+    from speak_neuro.export.folded import alphabet_path, write_alphabet
+    from speak_neuro.export.read import write_graph
+
+    path = (arguments.out or arguments.run) / name
+    graph = approximate(exported, unit_resistance=arguments.approximate == "lif-unit-r")
+    found = disagreement(exported, trace)
+    graph.metadata.update(
+        approximation="one stock neuron, every spike resets to v_reset, the gate is ignored: not the trained neuron",
+        disagreement=f"{found.sentence()}, on {trace.meta.get('text', 'a trace')}",
+    )
+    write_graph(path, graph)
+    if run is not None:
+        write_alphabet(alphabet_path(path), run.alphabet)
+    print(f"APPROXIMATION: {found.sentence()}")
+    metrics = {"positions": found.positions, "differing": found.differing}
+    return _report(arguments, [path], metrics, f1=found.f1)
+
+
+def _report(arguments: argparse.Namespace, written: list[Path], metrics: dict[str, int], **more: Any) -> int:
     """Say what was written; exit code 0."""
     print("wrote " + ", ".join(map(str, written)) + ": " + ", ".join(f"{v:,} {k}" for k, v in metrics.items()))
     if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+        write_json(arguments.json, result_record(arguments.command_line, {**metrics, **more}))
     return 0
 
 

@@ -28,7 +28,7 @@ NUMPY_ONLY = {
     "compiled",
 }
 TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
-NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded"}
+NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded", "interpreter", "lower", "approximate"}
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,89 @@
+"""speak-export --check: which graphs a checkpoint allows, what each costs in nodes, and why it refuses the others."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from speak_neuro.command import result_record, write_json
+from speak_neuro.errors import SpeakError
+
+if TYPE_CHECKING:
+    from speak_neuro.checkpoint import Run, System
+    from speak_neuro.inference import BoundaryEngine
+
+
+def check(arguments: argparse.Namespace, run: Run, system: System) -> int:
+    """Print one line per graph; exit code 0 when the native one is exact, 2 when not."""
+    from speak_neuro.inference import BoundaryEngine
+
+    engine = BoundaryEngine(system, run.config)
+    builds: dict[str, Callable[[], str]] = {
+        "native": lambda: _native(system),
+        "folded": lambda: _folded(arguments, engine),
+        "lowered": lambda: _lowered(arguments, engine, False),
+        "folded and lowered": lambda: _lowered(arguments, engine, True),
+        "approximate": lambda: _approximate(system),
+    }
+    answers = {name: _attempt(build) for name, build in builds.items()}
+    for name, (allowed, text) in answers.items():
+        print(f"{name:20} {'yes' if allowed else 'no'}: {text}")
+    exact, reason = answers["native"]
+    if arguments.json:
+        graphs = {name: {"allowed": allowed, "says": text} for name, (allowed, text) in answers.items()}
+        metrics = {"exact": exact, "reasons": [] if exact else [reason], "graphs": graphs}
+        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    return 0 if exact else 2
+
+
+def _attempt(build: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, build()
+    except (SpeakError, ValueError) as error:
+        return False, " ".join(str(error).split())
+
+
+def _native(system: System) -> str:
+    from speak_neuro.export.graph import export_neuron
+    from speak_neuro.export.read import neuron_graph
+
+    exported = export_neuron(system)
+    nodes = len(neuron_graph(exported).nodes)
+    return f"{nodes} nodes, exact from {exported.features} features on (the encoder stays outside)"
+
+
+def _folded(arguments: argparse.Namespace, engine: BoundaryEngine) -> str:
+    from speak_neuro.export.fold import AXON_LIMIT, fold
+    from speak_neuro.export.folded import folded_graph
+
+    folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT)
+    return (
+        f"{len(folded_graph(folded).nodes)} nodes, the whole tokenizer: {folded.characters} characters, "
+        f"{folded.context} of them at a time, {folded.taps.size} synapses"
+    )
+
+
+def _lowered(arguments: argparse.Namespace, engine: BoundaryEngine, whole: bool) -> str:
+    from speak_neuro.export.fold import AXON_LIMIT, fold
+    from speak_neuro.export.folded import folded_graph
+    from speak_neuro.export.forms import lower_graph
+    from speak_neuro.export.graph import export_neuron
+    from speak_neuro.export.read import neuron_graph
+
+    folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT) if whole else None
+    native = folded_graph(folded) if folded is not None else neuron_graph(export_neuron(engine.system))
+    lowered = lower_graph(arguments, engine, native, folded)
+    return (
+        f"{len(lowered.graph.nodes)} nodes, all stock, for {lowered.bits} bits "
+        f"(no potential exceeds {lowered.largest_potential:.3g}: {lowered.reason})"
+    )
+
+
+def _approximate(system: System) -> str:
+    from speak_neuro.export.approximate import approximate
+    from speak_neuro.export.graph import export_neuron
+
+    graph = approximate(export_neuron(system))
+    kind = type(graph.nodes["neuron"]).__name__
+    return f"{len(graph.nodes)} nodes, one stock {kind}, not exact; --approximate lif measures how wrong on a trace"
