@@ -26,6 +26,7 @@ NUMPY_ONLY = {
     "table_lines",
     "vocabulary",
     "compiled",
+    "shards",
 }
 TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
 NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded", "interpreter", "lower", "approximate"}
@@ -91,7 +92,7 @@ def test_sim(path: Path) -> None:
 )
 def test_imports_are_light(module: str) -> None:
     """Importing a package or a command loads nothing heavy: `--help` is instant and a missing extra no obstacle."""
-    heavy = ["torch", "snntorch", "nir", "nirtorch", "lava", "h5py", "transformers", "numba"]
+    heavy = ["torch", "snntorch", "nir", "nirtorch", "lava", "h5py", "transformers", "numba", "ray", "pyarrow"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
