@@ -76,6 +76,16 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     check_writable(folder / "config.json")
 
 
+def check_same_system(folder: Path, old: RunConfig, new: RunConfig) -> None:
+    """Refuse a resume as something else: how a run is trained may change on the way, what is trained may not."""
+    for section in ("neuron", "tokenizer", "model"):
+        for name, value in asdict(getattr(old, section)).items():
+            given = getattr(getattr(new, section), name)
+            if given != value:
+                flag = name.replace("_", "-")
+                raise SpeakError(f"{folder}: --{flag} is {given} and was {value}; leave it away to resume the run")
+
+
 def train(arguments: argparse.Namespace) -> int:
     """Train, evaluate on the test text, and leave a run folder."""
     folder = arguments.out or Path("runs") / arguments.preset
@@ -90,6 +100,7 @@ def train(arguments: argparse.Namespace) -> int:
 
         run = read_run(folder)
         config = override(run.config, arguments)
+        check_same_system(folder, run.config, config)
     else:
         run = None
         preset = PRESETS[arguments.preset]

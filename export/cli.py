@@ -54,13 +54,13 @@ def export(arguments: argparse.Namespace) -> int:
     for name in ("rows", "row_length"):
         if getattr(arguments, name) < 1:
             raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
+    from speak_neuro.checkpoint import load_system, read_run
+
+    run = read_run(arguments.run)
     out = arguments.out or arguments.run
     for path in (out / "boundary.nir" if arguments.to == "nir" else None, arguments.json):
         if path is not None:
             check_writable(path)
-    from speak_neuro.checkpoint import load_system, read_run
-
-    run = read_run(arguments.run)
     if arguments.to == "table":
         from speak_neuro.export.table import write_table
 

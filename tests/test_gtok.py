@@ -140,6 +140,15 @@ def test_what_a_resume_reads(gtok: Gtok, excerpt: Path, tmp_path: Path) -> None:
     assert gtok("--data", str(moved), "--out", str(run), "--resume") == 2
 
 
+def test_a_resume_is_of_the_same_system(
+    gtok: Gtok, tiny_run: Path, excerpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    assert gtok("--data", str(excerpt), "--out", str(run), "--resume", "--width", "64", "--steps", "50") == 2
+    assert "run: --width is 64 and was 32; leave it away to resume the run" in capsys.readouterr().err
+    assert (run / "config.json").read_bytes() == (tiny_run / "config.json").read_bytes()
+
+
 def test_a_resume_needs_none_of_the_settings(tmp_path: Path, gtok: Gtok) -> None:
     """A text long enough for the run's own batches, too short for the preset's."""
     text, run = tmp_path / "text.txt", tmp_path / "run"
