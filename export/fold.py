@@ -68,7 +68,9 @@ def fold(engine: BoundaryEngine, metadata: Mapping[str, Any] | None = None, axon
         encoder = engine.tokenizer.encoder
         if not isinstance(encoder, ConvolutionEncoder):
             raise SpeakError(f"a {type(encoder).__name__} does not fold")
-        taps = np.ascontiguousarray(_numpy(encoder.tables).transpose(0, 2, 1))
+        grid = engine.tokenizer.grid
+        tables = encoder.tables if grid is None else grid.features(encoder.tables, parts=True)
+        taps = np.ascontiguousarray(_numpy(tables).transpose(0, 2, 1))
         rule = GATE_RULE[engine.tokenizer.neuron.mode]
         if rule is not None:
             taps[:, 1] = 0.0

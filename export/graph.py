@@ -44,9 +44,9 @@ def export_neuron(system: System, metadata: dict[str, Any] | None = None) -> Exp
     if reasons:
         raise UnsupportedExport("cannot be exported exactly: " + "; ".join(reasons))
     tokenizer = system.tokenizer
-    rows = [tokenizer.current_readout, tokenizer.gate_readout]
-    weight = np.concatenate([row.weight.detach().cpu().numpy() for row in rows]).astype(np.float32)
-    bias = np.concatenate([row.bias.detach().cpu().numpy() for row in rows]).astype(np.float32)
+    rows = tokenizer.readouts()
+    weight = np.concatenate([row.detach().cpu().numpy() for row, _ in rows]).astype(np.float32)
+    bias = np.concatenate([row.detach().cpu().numpy() for _, row in rows]).astype(np.float32)
     rule = GATE_RULE[tokenizer.neuron.mode]
     if rule is not None:
         weight[1], bias[1] = 0.0, 1.0 if rule else -1.0

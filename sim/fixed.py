@@ -73,7 +73,9 @@ def fixed_level(
         fixed, readout = fix_neuron(exported, calibration, threshold), None
         current = fix_current(exported, fixed, trace.current)
         gate = np.where(trace.gate_logit > exported.gate_threshold[0], 1, -1).astype(np.int64)
-        current_bound = np.full(valid.shape, input_unit(exported, fixed) / 2)
+        step = input_unit(exported, fixed)
+        exact = exported.gain[0] == 1 and np.array_equal(current * step, trace.current)
+        current_bound = np.full(valid.shape, 0.0 if exact else step / 2)
         gate_bound = np.zeros(valid.shape)
     else:
         readout = fix_readout(exported, calibration, threshold)

@@ -218,7 +218,8 @@ def fixed_lines(result: dict[str, Any]) -> list[str]:
         f"{formats['range_in_thresholds']:.4g} thresholds, used {formats['largest_potential_in_thresholds']:.4g}"
     ]
     if "feature_bits" in formats:
-        inputs = "one-hot spikes" if formats["one_hot"] else f"features in steps of 2^-{formats['feature_bits']}"
+        bits = formats["feature_bits"]
+        inputs = "one-hot spikes" if formats["one_hot"] else f"features in steps of 1/{2**bits}" if bits else "integers"
         dense = len(formats["current_parts"]), len(formats["gate_parts"])
         lines.append(f"  {inputs}, {dense[0]} Dense for the current and {dense[1]} for the gate")
     lines.append(

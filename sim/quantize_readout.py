@@ -105,7 +105,8 @@ def fix_readout(
     scale = candidate / own * 2.0 ** (shift - bits)
     rounding = np.rint(drive * scale) / scale - drive
     bound = float(np.abs(drive) @ payload.rounding + np.abs(rounding) @ payload.largest)
-    bound += 0.5 / (scale * 2.0**bits) + (own / candidate if shift else 0.0)
+    whole = drive_bias * scale * 2.0**bits
+    bound += abs(round(whole) - whole) / (scale * 2.0**bits) + (own / candidate if shift else 0.0)
     if one_hot:
         logit = exported.weight[1] + exported.bias[1]
         decision = np.where(logit > exported.gate_threshold[0], 2, -2)

@@ -27,9 +27,14 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    added: bool = False,
 ) -> Any:
-    """A dataclass field with its help text and allowed values (`low` and `high` are themselves allowed)."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+    """A dataclass field with its help text and allowed values (`low` and `high` are themselves allowed).
+
+    A field `added` since the schema's first version may be absent in a file: the run was made with its default.
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "added": added}
+    return field(default=default, metadata=metadata)
 
 
 def validate(config: Any) -> None:
@@ -79,6 +84,12 @@ class TokenizerConfig:
     encoder_width: int = option(128, "d: width of the encoder's features", 1)
     context: int = option(8, "k: characters the window and convolution encoders see, the present one included", 1, 256)
     tanh: bool = option(False, "tanh on the current (paper's RTok); cannot be exported exactly")
+    grid: str = option(
+        "none",
+        "train on an integer grid, so that the fixed-point neuron is the trained one",
+        choices=("none", "loihi2"),
+        added=True,
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -154,6 +165,18 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    def __post_init__(self) -> None:
+        if self.tokenizer.grid == "none":
+            return
+        for name in ("decay", "gain"):
+            if getattr(self.neuron, name) != 1:
+                raise ValueError(
+                    f"{name} is {getattr(self.neuron, name)}; allowed on the {self.tokenizer.grid} grid: 1.0, its "
+                    "products are not on the grid"
+                )
+        if self.tokenizer.tanh:
+            raise ValueError(f"tanh is True; allowed on the {self.tokenizer.grid} grid: False, tanh leaves the grid")
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain JSON values."""
@@ -174,8 +197,11 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise SpeakError(f"{where}: unknown field {unknown[0]!r}; it was written by another version of speak_neuro")
+    added = {item.name: item.metadata.get("added", False) for item in dataclasses.fields(typing.cast(Any, kind))}
     arguments: dict[str, Any] = {}
     for name, hint in hints.items():
+        if name not in values and added[name]:
+            continue
         if name not in values:
             raise SpeakError(f"{where}: field {name!r} is missing; it was written by another version of speak_neuro")
         value = values[name]

@@ -3,6 +3,9 @@
     f = encoder(c)      I = Linear1(f), optionally tanh (Eq. 2)      e = Linear2(f) (Eq. 8)      s, u, v = neuron(I, e)
 
 State goes in and comes out; the module keeps none. B batch, L positions, D feature width.
+
+On an integer grid (speak_neuro.grid) features, current, gate logit and potential are integers, `unit` steps per unit of
+the configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import RunConfig
-from speak_neuro.encoder import build_encoder, build_readouts
+from speak_neuro.encoder import TapSum, build_encoder, build_readouts
+from speak_neuro.grid import Grid
 from speak_neuro.neuron import GatedLeaky
 from speak_neuro.reference import GATE_RULE
 
@@ -50,15 +54,16 @@ class SpeakTokenizer(nn.Module):
         self.encoder, width = build_encoder(config.tokenizer, config.model, vocabulary)
         self.current_readout, self.gate_readout = build_readouts(config.tokenizer, width)
         self.tanh = config.tokenizer.tanh
+        self.grid = Grid.of(config.neuron) if config.tokenizer.grid != "none" else None
         n = config.neuron
         self.neuron = GatedLeaky(
             decay=n.decay,
             gain=n.gain,
-            threshold=n.threshold,
-            reset_potential=n.reset_potential,
+            threshold=self.grid.threshold if self.grid else n.threshold,
+            reset_potential=self.grid.reset_potential(n) if self.grid else n.reset_potential,
             reset_scale=n.reset_scale,
             mode=n.reset_mode,
-            surrogate_slope=n.surrogate_slope,
+            surrogate_slope=n.surrogate_slope / self.unit,
             detach_reset=n.detach_reset,
         )
 
@@ -67,13 +72,29 @@ class SpeakTokenizer(nn.Module):
         """Whether the encoder reads the language model's pre-layers."""
         return self.encoder.needs_hidden
 
+    @property
+    def unit(self) -> float:
+        """Steps of current, gate logit and potential per unit of the configuration: 1 off the grid."""
+        return self.grid.unit if self.grid else 1.0
+
     def inputs(self, ids: Tensor, hidden: Tensor | None = None) -> BoundaryInputs:
         """Features, current and gate logit of (B, L) ids."""
         features = self.encoder(ids, hidden).float()
+        if self.grid is not None:
+            features = self.grid.features(features, parts=isinstance(self.current_readout, TapSum))
+            lanes = [nn.functional.linear(features, *readout).squeeze(-1) for readout in self.readouts()]
+            return BoundaryInputs(features, *lanes)
         current = self.current_readout(features).squeeze(-1)
         if self.tanh:
             current = torch.tanh(current)
         return BoundaryInputs(features, current, self.gate_readout(features).squeeze(-1))
+
+    def readouts(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight (1, D) and bias (1,) of the current's and the gate's readout, on the grid if there is one."""
+        both = [self.current_readout, self.gate_readout]
+        if self.grid is None or isinstance(self.current_readout, TapSum):
+            return [(readout.weight, readout.bias) for readout in both]
+        return [(self.grid.weight(readout.weight), self.grid.bias(readout.bias)) for readout in both]
 
     def forward(
         self, ids: Tensor, hidden: Tensor | None = None, state: Tensor | None = None, valid: Tensor | None = None

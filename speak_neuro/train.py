@@ -125,21 +125,21 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     nats = nn.functional.cross_entropy(logits.float().transpose(1, 2), following, reduction="none")
     model_loss = nats.mean()
 
-    neuron = system.tokenizer.neuron
+    neuron, unit = system.tokenizer.neuron, system.tokenizer.unit
     targets = membrane_targets(
-        found.current,
+        found.current / unit,
         proxy,
         system.mixes.fire_mix,
         system.mixes.rest_mix,
         decay=neuron.decay.detach(),
         gain=neuron.gain.detach(),
-        threshold=neuron.threshold.detach(),
-        reset_potential=neuron.reset_potential.detach(),
+        threshold=neuron.threshold.detach() / unit,
+        reset_potential=neuron.reset_potential.detach() / unit,
     )
-    mem_loss = membrane_loss(found.membrane, targets, proxy, rest_term=config.rest_term)
+    mem_loss = membrane_loss(found.membrane / unit, targets, proxy, rest_term=config.rest_term)
     gate_targets = reset_targets(character_entropy(logits.detach()), spikes, config.entropy_share, config.entropy)
     gate_loss = reset_loss(
-        found.gate_logit,
+        found.gate_logit / unit,
         gate_targets,
         spikes,
         on=config.reset_loss_on,
