@@ -26,8 +26,8 @@ from speak_neuro.integer import PAYLOAD_LIMIT, STATE_LIMIT, WEIGHT_LIMIT, float3
 
 LARGEST_THRESHOLD = 20480
 """Upper end of T. It leaves 409 thresholds of range in a 24-bit state and 819 in exact float32."""
-FEATURE_BITS = 5
-"""p: features in steps of 1/32."""
+LARGEST_TABLE_THRESHOLD = 5120
+"""The same where a character's whole current is one 16-bit weight of a folded tokenizer: up to 6.4 thresholds."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,26 @@ class Grid:
     """T."""
     unit: float
     """Grid steps per unit of potential."""
+    feature_bits: int
+    """p: features in steps of 2^-p."""
 
     @classmethod
-    def of(cls, neuron: NeuronConfig) -> Grid:
-        """The grid of a neuron; ValueError when its resets need a larger T than there is."""
+    def of(cls, neuron: NeuronConfig, table: bool = False) -> Grid:
+        """The grid of a neuron; ValueError when its resets need a larger T than there is.
+
+        `table` says that the currents are a table over the alphabet, which folding makes into weights.
+        """
+        largest = LARGEST_TABLE_THRESHOLD if table else LARGEST_THRESHOLD
         fractions = float32_fraction(neuron.reset_scale), float32_fraction(neuron.reset_potential / neuron.threshold)
         multiple = math.lcm(*(fraction.denominator for fraction in fractions))
-        if multiple > LARGEST_THRESHOLD:
+        if multiple > largest:
             near = float(fractions[0].limit_denominator(1000))
             raise ValueError(
                 f"reset_scale {neuron.reset_scale} and reset_potential {neuron.reset_potential} need a threshold that "
-                f"is a multiple of {multiple}; allowed on the grid: up to {LARGEST_THRESHOLD} (try {near:g})"
+                f"is a multiple of {multiple}; allowed on the grid: up to {largest} (try {near:g})"
             )
-        threshold = multiple * 2 ** int(math.log2(LARGEST_THRESHOLD // multiple))
-        return cls(threshold, threshold / neuron.threshold)
+        threshold = multiple * 2 ** int(math.log2(largest // multiple))
+        return cls(threshold, threshold / neuron.threshold, 4 if table else 5)
 
     def reset_potential(self, neuron: NeuronConfig) -> float:
         """The neuron's reset potential in grid steps."""
@@ -59,12 +65,12 @@ class Grid:
 
     def features(self, features: Tensor, parts: bool = False) -> Tensor:
         """Graded spikes of features, or of `parts` of the current and the gate logit, in grid steps."""
-        scale = self.unit if parts else 2.0**FEATURE_BITS
+        scale = self.unit if parts else 2.0**self.feature_bits
         return _round((features * scale).clamp(-PAYLOAD_LIMIT, PAYLOAD_LIMIT))
 
     def weight(self, weight: Tensor) -> Tensor:
         """Integer weights on graded spikes."""
-        return _round((weight * (self.unit / 2.0**FEATURE_BITS)).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT))
+        return _round((weight * (self.unit / 2.0**self.feature_bits)).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT))
 
     def bias(self, bias: Tensor) -> Tensor:
         """Integer bias."""

@@ -54,7 +54,8 @@ class SpeakTokenizer(nn.Module):
         self.encoder, width = build_encoder(config.tokenizer, config.model, vocabulary)
         self.current_readout, self.gate_readout = build_readouts(config.tokenizer, width)
         self.tanh = config.tokenizer.tanh
-        self.grid = Grid.of(config.neuron) if config.tokenizer.grid != "none" else None
+        table = config.tokenizer.encoder in ("linear", "convolution")
+        self.grid = Grid.of(config.neuron, table) if config.tokenizer.grid != "none" else None
         n = config.neuron
         self.neuron = GatedLeaky(
             decay=n.decay,
