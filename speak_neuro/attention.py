@@ -212,15 +212,20 @@ def _attend_blocked(
     scale = 1 / math.sqrt(width)
     content_query, keys, values = (x.view(heads * rows, length, width) for x in (content_query, key, value))
     output = torch.empty_like(values)
+    # Every block's scores pass through the same memory: fresh buffers of this size would be paged in each time.
+    largest = heads * rows * min(QUERY_BLOCK, length)
+    distance_scores, score_buffer = key.new_empty(largest * (length + 1)), key.new_empty(largest * length)
     for start, end in _blocks(length):
         block = end - start
         queries = distance_query[:, :, start:end].reshape(heads, rows * block, width)
-        by_distance = torch.bmm(queries, distance_key[:, length - end :].transpose(1, 2))
+        by_distance = distance_scores[: heads * rows * block * (end + 1)].view(heads, rows * block, end + 1)
+        torch.bmm(queries, distance_key[:, length - end :].transpose(1, 2), out=by_distance)
         by_distance = shift_distances(by_distance.view(heads * rows, block, end + 1))
         queries = content_query[:, start:end]
-        scores = torch.baddbmm(by_distance, queries, keys[:, :end].transpose(1, 2), beta=scale, alpha=scale)
+        scores = score_buffer[: heads * rows * block * end].view(heads * rows, block, end)
+        torch.baddbmm(by_distance, queries, keys[:, :end].transpose(1, 2), beta=scale, alpha=scale, out=scores)
         scores[:, :, start:].masked_fill_(future_mask(block, key.device), -math.inf)
-        weights = _softmax(scores)
+        weights = _softmax(scores, scores if kept is None and not dropout else None)
         if dropout:
             sign = torch.empty_like(weights)
             torch.add(random_bits(weights.shape).to(weights.device), 0.5 - keep_limit(dropout), out=sign)
@@ -244,7 +249,9 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _softmax(scores: Tensor) -> Tensor:
+def _softmax(scores: Tensor, out: Tensor | None = None) -> Tensor:
+    if out is not None and scores.dtype == _wide(scores):
+        return torch.softmax(scores, dim=-1, out=out)
     return torch.softmax(scores, dim=-1, dtype=_wide(scores))
 
 

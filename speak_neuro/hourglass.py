@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import init
@@ -82,10 +83,21 @@ class HourglassLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
-        attended = self.attention(hidden, sinusoids, content_bias, distance_bias)
-        hidden = self.attention_norm(hidden + self.dropout(attended))
-        mapped = self.contract(self.dropout(F.gelu(self.expand(hidden))))
-        return self.feed_forward_norm(hidden + self.dropout(mapped))  # type: ignore[no-any-return]
+        attended = self.dropout(self.attention(hidden, sinusoids, content_bias, distance_bias))
+        hidden = self.attention_norm(_add_into(attended, hidden))
+        inner = self.expand(hidden)
+        activated = F.gelu(inner) if torch.is_grad_enabled() else torch.ops.aten.gelu_(inner)
+        mapped = self.dropout(self.contract(self.dropout(activated)))
+        return self.feed_forward_norm(_add_into(mapped, hidden))  # type: ignore[no-any-return]
+
+
+def _add_into(part: Tensor, hidden: Tensor) -> Tensor:
+    """part + hidden, in the memory of `part`: the fresh output of a Linear or of dropout, which no backward pass reads.
+
+    Paging in a new buffer would cost as much as the addition. Under autocast the types differ, and the sum has the
+    wider one.
+    """
+    return part.add_(hidden) if part.dtype == hidden.dtype else part + hidden
 
 
 class LayerStack(nn.Module):

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from speak_neuro.acceptance import acceptance
 from speak_neuro.checkpoint import System, apply_tensors, optimiser_tensors, restore_optimiser
@@ -29,8 +30,8 @@ from speak_neuro.config import TrainingConfig
 from speak_neuro.corpus import WindowSampler, windows
 from speak_neuro.entropy import character_entropy, reset_targets
 from speak_neuro.losses import membrane_loss, membrane_targets, rate_hinge, reset_loss
-from speak_neuro.metrics import boundary_scores
 from speak_neuro.proxy import ProxyStore
+from speak_neuro.tokenizer import Boundaries
 
 Ids = npt.NDArray[Any]
 
@@ -58,7 +59,7 @@ class Trainer:
             {"params": list(tokenizer_parameters(system)), "lr": config.tokenizer_learning_rate},
         ]
         device = next(system.parameters()).device
-        optimiser = torch.optim.Adam(groups, fused=device.type == "cuda")
+        optimiser = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
         return cls(
             system, config, ids, proxy, WindowSampler(len(ids), config.window, config.batch, config.seed), optimiser
         )
@@ -104,27 +105,95 @@ def schedule(step: int, config: TrainingConfig) -> float:
 
 
 def train_step(trainer: Trainer) -> dict[str, float]:
-    """One optimiser step; returns what it measured, in nats per character where a loss."""
+    """One optimiser step; returns what it measured, in nats per character where a loss.
+
+    Its parts carry names for torch.profiler, `speak.*` (experiments/profile_step.py).
+    """
     system, config = trainer.system.train(), trainer.config
     for group, peak in zip(
         trainer.optimiser.param_groups, (config.learning_rate, config.tokenizer_learning_rate), strict=True
     ):
         group["lr"] = peak * schedule(trainer.step, config)
-    starts = trainer.sampler.starts_at(trainer.step)
-    rows = torch.from_numpy(windows(trainer.ids, starts, config.window + 1).astype(np.int64)).to(trainer.device)
-    ids, following = rows[:, :-1], rows[:, 1:]
-    proxy = torch.from_numpy(trainer.proxy.read(starts, config.window)).to(trainer.device)
+    with record_function("speak.data"):
+        starts, ids, following, proxy = read_batch(trainer)
 
-    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with record_function("speak.pre"), language_model_precision(trainer):
         hidden = system.language_model.pre(ids)
-    seen = hidden if config.joint_encoder else hidden.detach()
-    found = system.tokenizer(ids, seen if system.tokenizer.needs_hidden else None)
-    spikes = found.spikes.detach()
-    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = system.language_model.decode(hidden, spikes.bool())
-    nats = nn.functional.cross_entropy(logits.float().transpose(1, 2), following, reduction="none")
-    model_loss = nats.mean()
+    with record_function("speak.tokenizer"):
+        seen = hidden if config.joint_encoder else hidden.detach()
+        found = system.tokenizer(ids, seen if system.tokenizer.needs_hidden else None)
+        spikes = found.spikes.detach()
+        fired = spikes.bool()
+    with record_function("speak.decode"), language_model_precision(trainer):
+        logits = system.language_model.decode(hidden, fired)
+    with record_function("speak.losses"):
+        nats = next_character_nats(logits, following)
+        model_loss = nats.mean()
+        mem_loss, gate_loss = tokenizer_losses(trainer, found, proxy, logits.detach(), spikes)
+        loss = model_loss + config.membrane_weight * mem_loss + config.reset_weight * gate_loss
+        if config.rate_limit:
+            loss = loss + rate_hinge(found.spikes, config.rate_limit)
 
+    with record_function("speak.backward"):
+        trainer.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+    with record_function("speak.acceptance"):
+        decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
+    with record_function("speak.optimiser"):
+        model_norm = nn.utils.clip_grad_norm_(system.language_model.parameters(), config.clip)
+        nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
+        trainer.optimiser.step()
+        system.mixes.project()
+    trainer.step += 1
+    with record_function("speak.metrics"):
+        # Everything that the device computed comes over in one transfer.
+        hard = system.tokenizer.effective_gate(found.gate_logit.detach()) > 0
+        counts = torch.stack([fired.sum(), (fired & hard).sum(), proxy.sum(), (fired & proxy).sum()])
+        losses = (model_loss, mem_loss, gate_loss, system.mixes.fire_mix, system.mixes.rest_mix, model_norm)
+        measured = torch.cat([torch.stack([value.detach().float() for value in losses]).double(), counts.double()])
+        lm, mem, gate, fire_mix, rest_mix, norm, n_fired, n_hard, n_proxy, matched = measured.tolist()
+    return {
+        "step": trainer.step,
+        "loss_lm": lm,
+        "loss_mem": mem,
+        "loss_reset": gate,
+        "bpc": lm / math.log(2),
+        "sf": spikes.numel() / max(n_fired, 1.0),
+        "gate_rate": n_hard / max(n_fired, 1.0),
+        "proxy_f1": 2 * matched / max(n_fired + n_proxy, 1.0),
+        "fire_mix": fire_mix,
+        "rest_mix": rest_mix,
+        "gradient_norm": norm,
+        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+        **decision,
+    }
+
+
+def read_batch(trainer: Trainer) -> tuple[npt.NDArray[np.int64], Tensor, Tensor, Tensor]:
+    """This step's windows: their starts, ids (B, L), following ids (B, L) and proxy spikes (B, L)."""
+    config, device = trainer.config, trainer.device
+    starts = trainer.sampler.starts_at(trainer.step)
+    rows = torch.from_numpy(windows(trainer.ids, starts, config.window + 1).astype(np.int64)).to(device)
+    proxy = torch.from_numpy(trainer.proxy.read(starts, config.window)).to(device)
+    return starts, rows[:, :-1], rows[:, 1:], proxy
+
+
+def language_model_precision(trainer: Trainer) -> torch.autocast:
+    return torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.config.precision == "bfloat16")
+
+
+def next_character_nats(logits: Tensor, following: Tensor) -> Tensor:
+    """-ln p(following character) of (B, L, V) logits: (B, L)."""
+    # Flat, since with the characters on the second of three axes it takes thrice as long.
+    flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), following.flatten(), reduction="none")
+    return flat.view_as(following)
+
+
+def tokenizer_losses(
+    trainer: Trainer, found: Boundaries, proxy: Tensor, logits: Tensor, spikes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """L_mem (Eq. 14) and L_reset (Eq. 12)."""
+    system, config = trainer.system, trainer.config
     neuron, unit = system.tokenizer.neuron, system.tokenizer.unit
     targets = membrane_targets(
         found.current / unit,
@@ -137,7 +206,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         reset_potential=neuron.reset_potential.detach() / unit,
     )
     mem_loss = membrane_loss(found.membrane / unit, targets, proxy, rest_term=config.rest_term)
-    gate_targets = reset_targets(character_entropy(logits.detach()), spikes, config.entropy_share, config.entropy)
+    gate_targets = reset_targets(character_entropy(logits), spikes, config.entropy_share, config.entropy)
     gate_loss = reset_loss(
         found.gate_logit / unit,
         gate_targets,
@@ -145,36 +214,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         on=config.reset_loss_on,
         positive_weight=config.reset_positive_weight,
     )
-    loss = model_loss + config.membrane_weight * mem_loss + config.reset_weight * gate_loss
-    if config.rate_limit:
-        loss = loss + rate_hinge(found.spikes, config.rate_limit)
-
-    trainer.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    model_norm = nn.utils.clip_grad_norm_(system.language_model.parameters(), config.clip)
-    nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
-    decision = decide(trainer, starts, ids, following, hidden.detach(), spikes.bool(), proxy, nats.detach().sum(1))
-    trainer.optimiser.step()
-    system.mixes.project()
-    trainer.step += 1
-
-    fired = float(spikes.sum())
-    hard = float((spikes.bool() & (system.tokenizer.effective_gate(found.gate_logit.detach()) > 0)).sum())
-    return {
-        "step": trainer.step,
-        "loss_lm": float(model_loss.detach()),
-        "loss_mem": float(mem_loss.detach()),
-        "loss_reset": float(gate_loss.detach()),
-        "bpc": float(model_loss.detach()) / math.log(2),
-        "sf": spikes.numel() / max(fired, 1.0),
-        "gate_rate": hard / max(fired, 1.0),
-        "proxy_f1": boundary_scores(spikes.bool().cpu().numpy(), proxy.cpu().numpy()).f1,
-        "fire_mix": float(system.mixes.fire_mix.detach()),
-        "rest_mix": float(system.mixes.rest_mix.detach()),
-        "gradient_norm": float(model_norm),
-        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
-        **decision,
-    }
+    return mem_loss, gate_loss
 
 
 @torch.no_grad()
@@ -203,21 +243,17 @@ def decide(
     rows = torch.from_numpy(np.flatnonzero(differ)).to(ids.device)
     candidate, current = candidate_nats.clone(), candidate_nats.clone()
     if len(rows):
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with language_model_precision(trainer):
             if model.config.dropout or model.config.attention_dropout:
                 model.eval()
                 clean = model.pre(ids[rows])
                 logits = model.decode(torch.cat([clean, clean]), torch.cat([spikes[rows], proxy[rows]]))
                 model.train()
-                nats = nn.functional.cross_entropy(
-                    logits.float().transpose(1, 2), torch.cat([following[rows]] * 2), reduction="none"
-                ).sum(1)
+                nats = next_character_nats(logits, torch.cat([following[rows]] * 2)).sum(1)
                 candidate[rows], current[rows] = nats[: len(rows)], nats[len(rows) :]
             else:
                 logits = model.decode(hidden[rows], proxy[rows])
-                current[rows] = nn.functional.cross_entropy(
-                    logits.float().transpose(1, 2), following[rows], reduction="none"
-                ).sum(1)
+                current[rows] = next_character_nats(logits, following[rows]).sum(1)
     uniform = np.random.default_rng((config.seed, trainer.step)).random(len(starts))
     accepted = acceptance(
         candidate.double().cpu().numpy(),

@@ -1,0 +1,171 @@
+"""Time of a training step: the model against the same model written plainly, and SPEAK against DTP's Gumbel boundaries.
+
+    python experiments/bench_step.py --json step.json
+    python experiments/bench_step.py --device cuda --models text8 --systems gpu paper --json step.json
+
+Models (`bench_hourglass`, whose parity gate runs first: logits and gradients must agree or nothing is timed):
+the package's Hourglass and the plain one of tests/, at the sizes of --models, forward to optimiser.
+Systems (`systems`): SPEAK's whole step, with acceptance and metrics, and the dtp-gumbel step, at the sizes of
+--systems. Contenders take turns in one process; medians are reported, and the memory of each system from a process of
+its own (on a CUDA device from its allocator).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from bench_hourglass import PRESETS as MODELS
+from bench_hourglass import measure_preset
+from systems import SIZES, configuration, gumbel_step, speak_step
+
+from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
+from speak_neuro.errors import SpeakError
+
+# Steps of SPEAK before its rate of boundaries, which DTP's predictor is then given, has settled.
+WARM_UP = 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="bench_step", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--models", nargs="*", choices=sorted(MODELS), default=["tiny", "text8"], metavar="SIZE")
+    parser.add_argument("--systems", nargs="*", choices=sorted(SIZES), default=["tiny", "smoke"], metavar="SIZE")
+    parser.add_argument("--repeats", type=int, default=7, help="timed steps of each contender (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--dropout", type=float, help="dropout of the systems (default: each size's own)")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--memory-of", nargs=2, metavar=("SYSTEM", "SIZE"), help=argparse.SUPPRESS)
+    return run_command(parser, bench, argv)
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    import torch
+
+    for name in ("repeats", "threads"):
+        if getattr(arguments, name) < 1:
+            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
+    if arguments.json is not None:
+        check_writable(arguments.json)
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of:
+        print(json.dumps(peak_memory(*arguments.memory_of, arguments)))
+        return 0
+    card = torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else None
+    print(f"{card or device_name()}, {arguments.threads} thread(s)")
+    metrics: dict[str, Any] = {
+        "threads": arguments.threads,
+        "repeats": arguments.repeats,
+        "models": {size: models(size, arguments) for size in arguments.models},
+        "systems": {size: systems(size, arguments) for size in arguments.systems},
+    }
+    if arguments.json is not None:
+        write_json(arguments.json, result_record(arguments.command_line, metrics, card))
+    return 0
+
+
+def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The package's model and the plain one."""
+    import torch
+
+    options = argparse.Namespace(backend="auto", bf16=False, repeats=arguments.repeats)
+    found = measure_preset(MODELS[size], torch.empty(0, device=arguments.device).device, options)
+    clock = "wall_ms" if arguments.device != "cpu" else "cpu_ms"
+    plain, ours = found[f"plain_{clock}"], found[f"ours_{clock}"]
+    print(f"model {size:8} plain {plain:9.1f} ms   package {ours:9.1f} ms   plain / package {plain / ours:.2f}")
+    return found
+
+
+def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """SPEAK's step and DTP's, taking turns."""
+    config, device = configuration(size, arguments.dropout), arguments.device
+    speak = speak_step(config, device)
+    for _ in range(WARM_UP):
+        rate = min(max(1 / speak()["sf"], 0.05), 0.5)
+    steps = {"speak": speak, "dtp-gumbel": gumbel_step(config, device, rate)}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    factors: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(arguments.repeats + 1):
+        for name, step in steps.items():
+            wait(device)
+            cpu, wall = time.process_time(), time.perf_counter()
+            record = step()
+            wait(device)
+            if repeat:  # the first step of each warms up
+                seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+                factors[name].append(record["sf"])
+    found: dict[str, Any] = {
+        "batch": config.training.batch,
+        "window": config.training.window,
+        "dropout": config.model.dropout,
+        "precision": config.training.precision,
+    }
+    for name, times in seconds.items():
+        cpu, wall = (statistics.median(column) for column in zip(*times, strict=True))
+        found[name] = {
+            "cpu_ms": cpu * 1e3,
+            "wall_ms": wall * 1e3,
+            "steps_per_second": 1 / wall,
+            "characters_per_second": config.training.batch * config.training.window / wall,
+            "sf": statistics.median(factors[name]),
+        }
+        if not arguments.no_memory:
+            found[name]["peak_memory_mib"] = memory_in_its_own_process(name, size, arguments)
+    # On a shared machine the processor's time repeats better than the clock's; on a CUDA device only the clock counts.
+    clock = "wall_ms" if device != "cpu" else "cpu_ms"
+    found["ratio"] = found["speak"][clock] / found["dtp-gumbel"][clock]
+    print(
+        f"system {size:7} SPEAK {found['speak'][clock]:9.1f} ms (SF {found['speak']['sf']:.1f})"
+        f"   dtp-gumbel {found['dtp-gumbel'][clock]:9.1f} ms (SF {found['dtp-gumbel']['sf']:.1f})"
+        f"   SPEAK / dtp-gumbel {found['ratio']:.3f}",
+        flush=True,
+    )
+    return found
+
+
+def wait(device: str) -> None:
+    import torch
+
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
+    """MiB that three steps need at most: of this process, or of the device."""
+    import resource
+
+    import torch
+
+    config = configuration(size, arguments.dropout)
+    build = {"speak": speak_step, "dtp-gumbel": gumbel_step}[system]
+    step = build(config, arguments.device)
+    for _ in range(3):
+        step()
+    if arguments.device != "cpu":
+        return torch.cuda.max_memory_allocated(arguments.device) / 2**20
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def memory_in_its_own_process(system: str, size: str, arguments: argparse.Namespace) -> float:
+    flags = ["--memory-of", system, size, "--threads", str(arguments.threads), "--device", arguments.device]
+    if arguments.dropout is not None:
+        flags += ["--dropout", str(arguments.dropout)]
+    done = subprocess.run([sys.executable, __file__, *flags], stdout=subprocess.PIPE, text=True, check=True)
+    return float(json.loads(done.stdout))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
