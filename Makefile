@@ -55,6 +55,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python experiments/bench_scan.py --json experiments/results/bench_scan.json
+	$(BIN)/python experiments/bench_tokenizer.py --json experiments/results/bench_tokenizer.json --plot experiments/results/bench_tokenizer.png
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

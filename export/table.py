@@ -11,8 +11,10 @@ from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import Run, System, load_system
 from speak_neuro.command import package_versions, result_record, write_json
 from speak_neuro.config import RunConfig
+from speak_neuro.encoder import ConvolutionEncoder
 from speak_neuro.export.graph import UnsupportedExport
 from speak_neuro.inference import BoundaryEngine
+from speak_neuro.reference import GATE_RULE
 from speak_neuro.table import CompiledTable
 
 NAME = "table.safetensors"
@@ -22,12 +24,14 @@ def table_refusals(system: System, config: RunConfig) -> list[str]:
     """Why this system has no table; empty when it has."""
     reasons = []
     encoder = config.tokenizer.encoder
-    if encoder != "linear":
-        sees = "the last --context characters" if encoder == "window" else "the whole text before"
+    if encoder not in ("linear", "convolution"):
+        sees = "of the last --context characters" if encoder == "window" else "of the whole text before"
         reasons.append(
-            f"the {encoder} encoder is not linear over one-hot characters: its features depend on {sees}, "
-            "a table on the character alone; train with --encoder linear"
+            f"the {encoder} encoder is not linear over one-hot characters, but a function {sees}; "
+            "train with --encoder linear or --encoder convolution"
         )
+    if encoder == "convolution" and system.tokenizer.tanh:
+        reasons.append("tanh of a sum is not a sum; train with --no-tanh")
     for name, value in system.tokenizer.state_dict().items():
         array = value.detach().cpu().numpy()
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -38,20 +42,23 @@ def table_refusals(system: System, config: RunConfig) -> list[str]:
 def compile_table(
     system: System, config: RunConfig, alphabet: Alphabet, metadata: dict[str, Any] | None = None
 ) -> CompiledTable:
-    """The table of a trained tokenizer with the linear encoder, its currents those of `inference` to the last bit."""
+    """The table of a trained tokenizer, its currents those of `inference` to the last bit."""
     reasons = table_refusals(system, config)
     if reasons:
         raise UnsupportedExport("has no table: " + "; ".join(reasons))
-    found = BoundaryEngine(system, config).table
-    assert found is not None  # the linear encoder has one
-    _, current, gate = (value.detach().cpu().numpy() for value in found)
-    return CompiledTable(
-        alphabet=alphabet,
-        current=current.astype(np.float32),
-        hard=gate > 0,
-        neuron=system.tokenizer.neuron.parameters_numpy(),
-        metadata=metadata or {},
-    )
+    encoder = system.tokenizer.encoder
+    if isinstance(encoder, ConvolutionEncoder):
+        parts = encoder.tables.detach().cpu().numpy().astype(np.float32)
+        current, gate = parts[:, :, 0].copy(), parts[:, :, 1].copy()
+    else:
+        found = BoundaryEngine(system, config).table
+        assert found is not None  # the linear encoder has one
+        current, gate = (value.detach().cpu().numpy().astype(np.float32)[None] for value in found[1:])
+    rule = GATE_RULE[system.tokenizer.neuron.mode]
+    if rule is not None:
+        gate[:] = 0
+        gate[0] = 1 if rule else -1
+    return CompiledTable(alphabet, current, gate, system.tokenizer.neuron.parameters_numpy(), metadata or {})
 
 
 def write_table(arguments: argparse.Namespace, run: Run) -> int:
@@ -59,7 +66,7 @@ def write_table(arguments: argparse.Namespace, run: Run) -> int:
     system = load_system(run, "cpu")
     if arguments.check:
         reasons = table_refusals(system, run.config)
-        print("\n".join(reasons) if reasons else "exact: currents and gates depend on the character alone")
+        print("\n".join(reasons) if reasons else "exact: currents and gates are sums over characters")
         if arguments.json:
             record = result_record(arguments.command_line, {"exact": not reasons, "reasons": reasons})
             write_json(arguments.json, record)
@@ -75,8 +82,8 @@ def write_table(arguments: argparse.Namespace, run: Run) -> int:
     if out.is_dir():
         out = out / NAME
     table.save(out)
-    metrics = {"characters": len(table.alphabet), "hard": int(table.hard.sum())}
-    print(f"wrote {out}: {metrics['characters']:,} characters, {metrics['hard']:,} of them reset hard")
+    metrics = {"characters": len(table.alphabet), "taps": table.taps}
+    print(f"wrote {out}: {metrics['characters']:,} characters, a current looks at the last {table.taps}")
     if arguments.json:
         write_json(arguments.json, result_record(arguments.command_line, metrics))
     return 0

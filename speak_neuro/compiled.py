@@ -58,17 +58,41 @@ def _follows(data, i):
 
 
 @_kernel
-def scan(data, first, last, own, table, decay, threshold, reset_potential, soft_reset, potential, ends):
+def _decode(data, i, last, own):
+    """The code point at i and its size in bytes; size 0 where it is not UTF-8. `BREAK` is the code point 0x110000."""
+    b = np.int64(data[i])
+    if b < 0x80:
+        return b, 1
+    if b < 0xE0:
+        if b < 0xC2 or i + 1 >= last or not _follows(data, i + 1):
+            return b, 0
+        return (b & 0x1F) << 6 | np.int64(data[i + 1] & 0x3F), 2
+    if b < 0xF0:
+        if i + 2 >= last or not _follows(data, i + 1) or not _follows(data, i + 2):
+            return b, 0
+        point = (b & 0x0F) << 12 | np.int64(data[i + 1] & 0x3F) << 6 | np.int64(data[i + 2] & 0x3F)
+        return point, 0 if point < 0x800 or (0xD800 <= point < 0xE000 and not own) else 3
+    if b < 0xF5:
+        if i + 3 >= last or not _follows(data, i + 1) or not _follows(data, i + 2) or not _follows(data, i + 3):
+            return b, 0
+        point = (b & 0x07) << 18 | np.int64(data[i + 1] & 0x3F) << 12
+        point |= np.int64(data[i + 2] & 0x3F) << 6 | np.int64(data[i + 3] & 0x3F)
+        return point, 0 if point < 0x10000 or point > 0x10FFFF else 4
+    return 0x110000, 1 if own and b == BREAK else 0
+
+
+@_kernel
+def scan(data, first, last, own, rows, decay, threshold, reset_potential, soft_reset, potential, ends):
     """Decode data[first:last] and run the neuron -> (characters, number of cuts, stop).
 
-    `potential` (1,) is carried from before to after the bytes; `ends` needs room for one cut more than there can be.
-    `table` (P + 2, 2): gain times current, and the gate (open if above 0), by code point; the last row but one is for
-    all code points from P, the last for `BREAK`. `decay` None means 1. `own`: the bytes come from a Python string, so
-    lone surrogates and `BREAK` are allowed. `stop` is `last`, or the first byte of what is not UTF-8.
+    `rows` (P + 2, 2): gain times current, and the gate (open if above 0), by code point; the last row but one is for
+    all code points from P, the last for `BREAK`. `decay` None means 1. `potential` (1,) is carried from before to after
+    the bytes. `own`: the bytes come from a Python string, so lone surrogates and `BREAK` are allowed. `ends` needs room
+    for one cut more than there can be. `stop` is `last`, or the first byte of what is not UTF-8.
     """
-    unknown = table.shape[0] - 2
+    unknown = rows.shape[0] - 2
     v = potential[0]
-    chars = 0
+    characters = 0
     n = 0
     i = first
     while i < last:
@@ -104,18 +128,65 @@ def scan(data, first, last, own, table, decay, threshold, reset_potential, soft_
         else:
             break
         i += size
-        chars += 1
+        characters += 1
         # Selects, no branches: spikes are unpredictable. The stores go to the next free place, spike or not.
         leaked = v if decay is None else decay * v
-        u = leaked + table[point, 0]
+        u = leaked + rows[point, 0]
         lowered = u - soft_reset
-        after = reset_potential if table[point, 1] > _ZERO else lowered
+        after = reset_potential if rows[point, 1] > _ZERO else lowered
         v = after if u >= threshold else u
         ends[n, 0] = i
-        ends[n, 1] = chars
+        ends[n, 1] = characters
         n += 1 if u >= threshold else 0
     potential[0] = v
-    return chars, n, i
+    return characters, n, i
+
+
+@_kernel
+def scan_taps(
+    data, first, last, own, index, rows, gain, decay, threshold, reset_potential, soft_reset, potential, recent, ends
+):
+    """`scan` where current and gate are sums over the last k characters, added in the order of their delays.
+
+    `index` (P + 2,): the row of a code point, as in `scan`. `rows` (V + 2, 2k): the parts of the current by delay, then
+    those of the gate; the last row but one is the break, the last for what lies before the text, zeros. `recent` (k,)
+    are the rows of the last characters, the newest first, carried on like `potential`.
+    """
+    unknown = index.shape[0] - 2
+    taps = recent.shape[0]
+    separator = rows.shape[0] - 2
+    v = potential[0]
+    characters = 0
+    n = 0
+    i = first
+    while i < last:
+        point, size = _decode(data, i, last, own)
+        if size == 0:
+            break
+        row = index[unknown + 1 if point == 0x110000 else min(point, unknown)]
+        i += size
+        characters += 1
+        for delay in range(taps - 1, 0, -1):
+            recent[delay] = recent[delay - 1]
+        recent[0] = row
+        current = rows[row, 0]
+        gate = rows[row, taps]
+        for delay in range(1, taps):
+            current += rows[recent[delay], delay]
+            gate += rows[recent[delay], taps + delay]
+        driven = current if gain is None else gain * current
+        leaked = v if decay is None else decay * v
+        u = leaked + driven
+        lowered = u - soft_reset
+        after = reset_potential if gate > _ZERO else lowered
+        v = after if u >= threshold else u
+        ends[n, 0] = i
+        ends[n, 1] = characters
+        n += 1 if u >= threshold else 0
+        if row == separator:
+            recent[:] = separator + 1
+    potential[0] = v
+    return characters, n, i
 
 
 @_kernel

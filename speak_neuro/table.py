@@ -1,9 +1,11 @@
-"""A tokenizer as a table: for each character its current and its gate, then the neuron. Needs no torch.
+"""A tokenizer as tables: for each character its current and its gate, then the neuron. Needs no torch.
 
-    I_t = current[c_t]      m_t = hard[c_t]      s, u, v = neuron(I, m)          (paper Eq. 1, 8, 9)
+    I_t = T_0[c_t] + T_1[c_{t-1}] + ... + T_{k-1}[c_{t-k+1}]      added from left to right in float32; the gate likewise
+    s, u, v = neuron(I, e)                                        (paper Eq. 1, 9-11)
 
-Exact for the `linear` encoder, whose features are a function of the character alone: the table holds the very float32
-values that `speak_neuro.inference` computes, so boundaries are the same bit for bit. Made by `speak-export --to table`.
+Exact for the `linear` encoder, whose features are a function of the character alone (k = 1), and for `convolution`: the
+tables hold the very float32 values that `speak_neuro.inference` computes with, so boundaries are the same bit for bit.
+What lies before the text adds 0. Made by `speak-export --to table`.
 
     tokenizer = load("table.safetensors")       # a TableTokenizer: tokens, spans, stream, as speak_neuro.text.Speak
 """
@@ -15,7 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,36 +39,49 @@ CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 _ADVICE = "make one with speak-export --to table"
 
 
+class State(NamedTuple):
+    """A place in a text, from which the run can go on."""
+
+    potential: np.float32
+    recent: str
+    """The last k - 1 characters, fewer near the text's beginning."""
+
+
 @dataclass(frozen=True)
 class CompiledTable:
-    """A tokenizer whose currents depend on the character alone. V characters, the unknown one (id 0) included."""
+    """A tokenizer of k tables. V characters, the unknown one (id 0) included."""
 
     alphabet: Alphabet
     current: FloatArray
-    """I (V,), by the alphabet's id."""
-    hard: npt.NDArray[np.bool_]
-    """(V,) whether a spike at the character resets hard."""
+    """(k, V) parts of I, by delay and by the alphabet's id."""
+    gate: FloatArray
+    """(k, V) parts of the gate logit e: a spike resets hard where their sum is above 0. The reset mode is already in
+    them: modes that ignore the gate have a constant one."""
     neuron: NeuronParameters = field(default_factory=NeuronParameters)
-    """Scalars. Its reset mode is already in `hard`."""
+    """Scalars."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Where the table comes from; nothing that execution needs."""
 
     def __post_init__(self) -> None:
-        for name, dtype in (("current", np.float32), ("hard", np.bool_)):
+        for name in ("current", "gate"):
             value = np.asarray(getattr(self, name))
-            if value.dtype != dtype or value.shape != (len(self.alphabet),):
+            if value.dtype != np.float32 or value.ndim != 2 or value.shape[1] != len(self.alphabet):
                 raise ValueError(
-                    f"{name} is {value.dtype} {value.shape}; allowed: {np.dtype(dtype)} ({len(self.alphabet)},), "
+                    f"{name} is {value.dtype} {value.shape}; allowed: float32 (k, {len(self.alphabet)}), "
                     "one for each character of the alphabet and one for unknown characters"
                 )
+            self._bounded(name, value)
+        if self.current.shape != self.gate.shape or not len(self.gate):
+            raise ValueError(
+                f"current is {self.current.shape}, gate {self.gate.shape}; allowed: the same, k at least 1"
+            )
         for name in CONSTANTS:
             if np.size(getattr(self.neuron, name)) != 1:
                 raise ValueError(f"{name} has {np.size(getattr(self.neuron, name))} values; allowed: one neuron")
-        self._bounded("current", self.current)
-        self._bounded("gain * current", self.drive)
-        self._bounded("soft reset", self.neuron.soft_reset)
-        for name in CONSTANTS:
             self._bounded(name, np.asarray(getattr(self.neuron, name)))
+        with np.errstate(over="ignore"):
+            self._bounded("gain * current", self.neuron.gain * self.current)
+        self._bounded("soft reset", self.neuron.soft_reset)
 
     @staticmethod
     def _bounded(name: str, value: npt.NDArray[Any]) -> None:
@@ -76,64 +91,74 @@ class CompiledTable:
             raise ValueError(f"{name} reaches {np.abs(value).max():g}; allowed: up to {LARGEST:g}")
 
     @property
-    def drive(self) -> FloatArray:
-        """gain * I (V,), rounded to float32 before it is added to the potential."""
-        with np.errstate(over="ignore"):
-            return np.asarray(np.multiply(self.neuron.gain, self.current, dtype=np.float32)).reshape(-1)
+    def taps(self) -> int:
+        """k, the characters that decide a current."""
+        return len(self.current)
 
-    def constants(self) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-        """decay, threshold, reset_potential, soft_reset."""
+    def constants(self) -> tuple[np.float32, np.float32, np.float32, np.float32, np.float32]:
+        """gain, decay, threshold, reset_potential, soft_reset."""
         p = self.neuron
-        decay, threshold, reset, soft = (
+        gain, decay, threshold, reset, soft = (
             np.float32(np.asarray(value).reshape(-1)[0])
-            for value in (p.decay, p.threshold, p.reset_potential, p.soft_reset)
+            for value in (p.gain, p.decay, p.threshold, p.reset_potential, p.soft_reset)
         )
-        return decay, threshold, reset, soft
+        return gain, decay, threshold, reset, soft
 
-    def spikes(
-        self, ids: npt.NDArray[np.int32], state: np.float32 | None = None
-    ) -> tuple[npt.NDArray[np.bool_], np.float32]:
-        """Spikes (L,) of characters with these ids and the potential after them, step by step in plain numpy.
+    def start(self) -> State:
+        """The beginning of a text."""
+        return State(self.constants()[3], "")
+
+    def after(self, state: State, text: str, potential: np.float32) -> State:
+        """The state behind `text`."""
+        held = self.taps - 1
+        return State(potential, (state.recent + text)[-held:] if held else "")
+
+    def spikes(self, text: str, state: State | None = None) -> tuple[npt.NDArray[np.bool_], State]:
+        """Spikes (L,) of the L characters of `text` and the state after them, step by step in plain numpy.
 
         The arithmetic of `reference.gated_lif_step` on scalars; what compiled code is compared with, and used for short
         texts, for which loading compiled code would take longer.
         """
-        decay, threshold, reset, soft = self.constants()
-        v = reset if state is None else state
-        fired = np.zeros(ids.size, dtype=np.bool_)
-        drive, hard = list(self.drive[ids]), self.hard[ids].tolist()  # list() keeps float32 scalars
+        state = state or self.start()
+        gain, decay, threshold, reset, soft = self.constants()
+        current, gate = (self._summed(parts, state.recent, text) for parts in (self.current, self.gate))
+        drive, hard = list(np.multiply(gain, current, dtype=np.float32)), (gate > 0).tolist()
+        v = state.potential  # list() keeps float32 scalars
+        fired = np.zeros(len(text), dtype=np.bool_)
         for t, (driven, opened) in enumerate(zip(drive, hard, strict=True)):
             v = decay * v + driven
             if v >= threshold:
                 fired[t] = True
                 v = reset if opened else v - soft
-        return fired, v
+        return fired, self.after(state, text, v)
 
-    def rows(self) -> FloatArray:
-        """(P + 2, 2) drive and gate by code point, for `compiled.scan`: all others in row P, a break in P + 1."""
-        points = np.array([ord(character) for character in self.alphabet.characters], dtype=np.int64)
-        rows = np.empty((max(256, int(points.max(initial=0)) + 1) + 2, 2), dtype=np.float32)
-        drive, gate = self.drive, self.hard.astype(np.float32)
-        rows[:] = drive[0], gate[0]
-        rows[points, 0], rows[points, 1] = drive[1:], gate[1:]
-        rows[-1] = np.inf, 1.0
-        return rows
+    def _summed(self, parts: FloatArray, recent: str, text: str) -> FloatArray:
+        """(L,) sums over the last k characters."""
+        parts = np.concatenate([parts, np.zeros((self.taps, 1), np.float32)], axis=1)  # last: before the text
+        ids = np.full(self.taps - 1 + len(text), -1, dtype=np.int64)
+        known = self.alphabet.encode(recent + text)
+        ids[ids.size - known.size :] = known
+        total = parts[0][ids[self.taps - 1 :]]
+        for delay in range(1, self.taps):
+            total = total + parts[delay][ids[self.taps - 1 - delay : ids.size - delay]]
+        return np.asarray(total)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically; the same table gives the same bytes."""
         tensors = {
             "code_points": np.array([ord(character) for character in self.alphabet.characters], dtype=np.uint32),
-            "current": np.asarray(self.current),
-            "hard": np.asarray(self.hard),
+            "current": np.asarray(self.current).reshape(-1),
+            "gate": np.asarray(self.gate).reshape(-1),
             **{name: np.asarray(getattr(self.neuron, name), dtype=np.float32).reshape(1) for name in CONSTANTS},
         }
-        write_arrays(path, tensors, FORMAT, SCHEMA_VERSION, {"mode": self.neuron.mode, "metadata": dict(self.metadata)})
+        header = {"taps": self.taps, "mode": self.neuron.mode, "metadata": dict(self.metadata)}
+        write_arrays(path, tensors, FORMAT, SCHEMA_VERSION, header)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> CompiledTable:
         """Read and check a table; every departure is one SpeakError line naming the file and the field."""
-        shapes = {"code_points": "uint32", "current": "float32", "hard": "bool"} | dict.fromkeys(CONSTANTS, "float32")
-        tensors, header = read_arrays(path, shapes, FORMAT, SCHEMA_VERSION, _ADVICE)
+        dtypes = {"code_points": "uint32"} | dict.fromkeys(("current", "gate", *CONSTANTS), "float32")
+        tensors, header = read_arrays(path, dtypes, FORMAT, SCHEMA_VERSION, _ADVICE)
         try:
             points = tensors["code_points"].tolist()
             if any(point > 0x10FFFF for point in points):
@@ -148,7 +173,17 @@ class CompiledTable:
             if not isinstance(metadata, dict):
                 raise ValueError(f"metadata is {metadata!r}; allowed: an object")
             alphabet = Alphabet("".join(map(chr, points)))
-            return cls(alphabet, tensors["current"], tensors["hard"], neuron, metadata)
+            taps = header.get("taps")
+            if not isinstance(taps, int) or taps < 1:
+                raise ValueError(f"taps is {taps!r}; allowed: at least 1")
+            for name in ("current", "gate"):
+                if tensors[name].size != taps * len(alphabet):
+                    raise ValueError(
+                        f"{name} holds {tensors[name].size} values; allowed: {taps} x {len(alphabet)}, one for each "
+                        "character of the alphabet and one for unknown characters"
+                    )
+            current, gate = (tensors[name].reshape(taps, -1) for name in ("current", "gate"))
+            return cls(alphabet, current, gate, neuron, metadata)
         except ValueError as error:
             raise SpeakError(f"{path}: {error}; {_ADVICE}") from None
 

@@ -21,7 +21,7 @@ from speak_neuro import compiled
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import invalid_utf8
 from speak_neuro.table import CompiledTable
-from speak_neuro.table_text import BLOCK, Constants, padded, whole_characters
+from speak_neuro.table_text import BLOCK, Running, Scanner, padded, whole_characters
 from speak_neuro.vocabulary import LONGEST, TokenCounter, Vocabulary
 
 Result = TypeVar("Result")
@@ -69,7 +69,7 @@ class Output(NamedTuple):
 class Carried:
     """The state between two pieces of one line."""
 
-    potential: npt.NDArray[np.float32]
+    running: Running
     bytes_before: int = 0
     """Bytes and characters before the piece, in the same file."""
     characters_before: int = 0
@@ -135,7 +135,7 @@ class LineTokenizer:
     """Renders the lines of files in one style."""
 
     def __init__(self, table: CompiledTable, style: str, vocabulary: Vocabulary | None = None) -> None:
-        self._constants = Constants.of(table, LINE_FEED)
+        self._scanner = Scanner(table, LINE_FEED)
         self._style = style
         self._slots = vocabulary.slots if vocabulary is not None and style == "ids" else None
 
@@ -154,11 +154,11 @@ class LineTokenizer:
         return total
 
     def _fresh(self) -> Carried:
-        return Carried(self._constants.start())
+        return Carried(self._scanner.start())
 
     def _render(self, piece: Piece, name: str, carried: Carried) -> Output:
         held, style, fields = len(carried.held), self._style, carried.fields
-        scanned = _scan(self._constants, piece, carried)
+        scanned = _scan(self._scanner, piece, carried)
         if scanned.bad is not None:
             error = invalid_utf8(name, piece.offset + scanned.bad, piece.raw[scanned.bad])
             good = 0 if piece.continues else piece.raw.rfind(b"\n", 0, scanned.bad) + 1
@@ -185,12 +185,12 @@ class LineTokenizer:
 
 def count_tokens(table: CompiledTable, source: Source, name: str, counter: TokenCounter, threads: int = 1) -> None:
     """Add the tokens of a file's lines to `counter`."""
-    constants = Constants.of(table, LINE_FEED)
-    line = Carried(constants.start())
+    scanner = Scanner(table, LINE_FEED)
+    line = Carried(scanner.start())
 
     def work(piece: Piece) -> tuple[Piece, Scanned]:
-        carried = line if piece.continues else Carried(constants.start())
-        found = _scan(constants, piece, carried)
+        carried = line if piece.continues else Carried(scanner.start())
+        found = _scan(scanner, piece, carried)
         if piece.continues:
             # A token above the limit is not counted, so its last bytes stand for it.
             start = int(found.ends[found.cuts - 1, 0]) if found.cuts else 0
@@ -217,12 +217,12 @@ class Scanned(NamedTuple):
     """The place in the piece of bytes that are not UTF-8."""
 
 
-def _scan(constants: Constants, piece: Piece, carried: Carried) -> Scanned:
+def _scan(scanner: Scanner, piece: Piece, carried: Carried) -> Scanned:
     held = len(carried.held)
     data = padded(carried.held + piece.raw)
     last = held + len(piece.raw)
     ends = np.empty((len(piece.raw) + 1, 2), np.int32)
-    characters, cuts, stop = compiled.scan(data, held, last, False, *constants, carried.potential, ends)
+    characters, cuts, stop = scanner.scan(data, held, last, False, carried.running, ends)
     return Scanned(data, last, ends, cuts, characters, None if stop == last else stop - held)
 
 

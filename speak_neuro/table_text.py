@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from speak_neuro import segments
 from speak_neuro.errors import SpeakError
-from speak_neuro.table import CompiledTable
+from speak_neuro.table import CompiledTable, State
 from speak_neuro.vocabulary import LONGEST, IdArray, Vocabulary
 
 IndexArray = npt.NDArray[np.int64]
@@ -35,27 +35,63 @@ BLOCK = 1 << 18
 """Bytes that compiled code takes at a time, so that its scratch memory stays small and in the cache."""
 
 
-class Constants(NamedTuple):
-    """What `compiled.scan` needs of a table."""
+class Running(NamedTuple):
+    """The state of compiled code, changed in place."""
 
-    rows: npt.NDArray[np.float32]
-    decay: np.float32 | None
-    threshold: np.float32
-    reset_potential: np.float32
-    soft_reset: np.float32
+    potential: npt.NDArray[np.float32]
+    """(1,)"""
+    recent: npt.NDArray[np.int64]
+    """(k,) rows of the last characters, the newest first."""
 
-    @classmethod
-    def of(cls, table: CompiledTable, separator: int | None = None) -> Constants:
-        """The constants; a character `separator` ends the text."""
-        rows = table.rows()
+
+class Scanner:
+    """A table in the layout of compiled code. A character `separator` ends a text, as `compiled.BREAK` does."""
+
+    def __init__(self, table: CompiledTable, separator: int | None = None) -> None:
+        gain, decay, *others = table.constants()
+        self._table = table
+        # Code points with rows of their own, the unknown ones, the break.
+        points = np.array([ord(character) for character in table.alphabet.characters], dtype=np.int64)
+        self._index = np.zeros(max(256, int(points.max(initial=0)) + 1) + 2, dtype=np.int32)
+        self._index[points] = np.arange(1, points.size + 1)
+        self._index[-1] = len(table.alphabet)
         if separator is not None:
-            rows[separator] = rows[-1]
-        decay, *others = table.constants()
-        return cls(rows, None if decay == 1 else decay, *others)
+            self._index[separator] = len(table.alphabet)
+        # Columns: a current and a gate for each delay. Rows: the alphabet, the break, what lies before the text.
+        self._rows = np.zeros((len(table.alphabet) + 2, 2 * table.taps), dtype=np.float32)
+        self._rows[:-2] = np.concatenate([table.current, table.gate]).T
+        self._rows[-2] = 0
+        self._rows[-2, [0, table.taps]] = np.inf, np.inf
+        self._absent = len(self._rows) - 1
+        # A decay or a gain of None is left out, 1 that is: a product with 1 would cost time and change nothing.
+        self._constants = (None if decay == 1 else decay, *others)
+        self._gain = None if gain == 1 else gain
+        if table.taps == 1:
+            self._rows[:-2, 0] *= gain
+            self._rows = self._rows[self._index]
 
-    def start(self, state: np.float32 | None = None) -> npt.NDArray[np.float32]:
-        """The potential (1,) at a text's beginning, or `state`; compiled code changes it in place."""
-        return np.array([self.reset_potential if state is None else state], dtype=np.float32)
+    def start(self, state: State | None = None) -> Running:
+        """The beginning of a text, or `state`."""
+        state = state or self._table.start()
+        recent = np.full(self._table.taps, self._absent, dtype=np.int64)
+        known = self._table.alphabet.encode(state.recent[::-1])
+        recent[: known.size] = known
+        return Running(np.array([state.potential], dtype=np.float32), recent)
+
+    def scan(
+        self, data: ByteArray, first: int, last: int, own: bool, running: Running, ends: npt.NDArray[np.int32]
+    ) -> tuple[int, int, int]:
+        """`compiled.scan` of the bytes first..last: fills `ends` -> (characters, cuts, stop)."""
+        from speak_neuro import compiled
+
+        if self._table.taps == 1:
+            found = compiled.scan(data, first, last, own, self._rows, *self._constants, running.potential, ends)
+        else:
+            found = compiled.scan_taps(
+                data, first, last, own, self._index, self._rows, self._gain, *self._constants, *running, ends
+            )
+        characters, cuts, stop = found
+        return characters, cuts, stop
 
 
 def padded(raw: bytes) -> ByteArray:
@@ -88,7 +124,7 @@ class TableTokenizer:
         self.vocabulary = vocabulary
         self.backend = backend
         self._seen = 0
-        self._constants: Constants | None = None
+        self._scanner: Scanner | None = None
 
     def compiled(self, characters: int) -> bool:
         """Whether to use compiled code for the next `characters`."""
@@ -98,11 +134,11 @@ class TableTokenizer:
         return self._seen > PATIENCE or "speak_neuro.compiled" in sys.modules
 
     @property
-    def constants(self) -> Constants:
+    def scanner(self) -> Scanner:
         """The table as compiled code wants it, made once."""
-        if self._constants is None:
-            self._constants = Constants.of(self.table)
-        return self._constants
+        if self._scanner is None:
+            self._scanner = Scanner(self.table)
+        return self._scanner
 
     def spans(self, text: str, unit: str = "character") -> IndexArray:
         """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
@@ -126,19 +162,19 @@ class TableTokenizer:
         vocabulary = self._vocabulary()
         if not self.compiled(len(text)):
             return vocabulary.encode(self.tokens(text))
-        from speak_neuro.compiled import look_up, scan
+        from speak_neuro.compiled import look_up
 
         raw = text.encode("utf-8", "surrogatepass")
-        data, size, constants, slots = padded(raw), len(raw), self.constants, vocabulary.slots
+        data, size, scanner, slots = padded(raw), len(raw), self.scanner, vocabulary.slots
         room = min(size, BLOCK) + LONGEST + 2
         ends, ids = np.empty((room, 2), np.int32), np.empty(room, np.int32)
         sizes = np.empty(0, np.int64)
         found, at, start, spilled = [], 0, 0, False
-        potential = constants.start()
+        running = scanner.start()
         while at < size:
             last = whole_characters(data, min(at + BLOCK, size))
             view = data[start:]
-            _, cuts, _ = scan(view, at - start, last - start, True, *constants, potential, ends)
+            _, cuts, _ = scanner.scan(view, at - start, last - start, True, running, ends)
             if last == size and (cuts == 0 or ends[cuts - 1, 0] < size - start):
                 ends[cuts, 0] = size - start
                 cuts += 1
@@ -197,9 +233,9 @@ class TableTokenizer:
     ) -> list[npt.NDArray[Any]]:
         if threads < 1:
             raise ValueError(f"threads is {threads}; allowed: at least 1")
-        from speak_neuro.compiled import BREAK, scan
+        from speak_neuro.compiled import BREAK
 
-        constants = self.constants
+        scanner = self.scanner
 
         def run(group: list[str]) -> list[npt.NDArray[Any]]:
             if len(group) == 1 and len(group[0]) > BLOCK:
@@ -208,7 +244,7 @@ class TableTokenizer:
             raw = mark.join([text.encode("utf-8", "surrogatepass") for text in group]) + mark
             data = padded(raw)
             ends = np.empty((len(raw) + 1, 2), np.int32)
-            _, cuts, _ = scan(data, 0, len(raw), True, *constants, constants.start(), ends)
+            _, cuts, _ = scanner.scan(data, 0, len(raw), True, scanner.start(), ends)
             return of_group(data, ends[:cuts], len(group))
 
         groups = _groups(texts)
@@ -217,27 +253,27 @@ class TableTokenizer:
         with ThreadPoolExecutor(threads) as pool:
             return [found for part in pool.map(run, groups) for found in part]
 
-    def cuts(self, text: str, state: np.float32 | None = None) -> tuple[IndexArray, np.float32]:
-        """(n, 2) ends of the tokens that close in `text`, in bytes and characters, and the potential after it."""
+    def cuts(self, text: str, state: State | None = None) -> tuple[IndexArray, State]:
+        """(n, 2) ends of the tokens that close in `text`, in bytes and characters, and the state after it."""
         if not self.compiled(len(text)):
-            spikes, v = self.table.spikes(self.alphabet.encode(text), state)
+            spikes, reached = self.table.spikes(text, state)
             at = np.flatnonzero(spikes) + 1
             both = segments.byte_spans(text, np.stack([at, at], axis=1))
             both[:, 1] = at
-            return both, v
-        from speak_neuro.compiled import scan
-
+            return both, reached
         raw = text.encode("utf-8", "surrogatepass")
-        data, size, constants = padded(raw), len(raw), self.constants
+        data, size, scanner = padded(raw), len(raw), self.scanner
         ends = np.empty((min(size, BLOCK) + 2, 2), np.int32)
-        potential = constants.start(state)
+        state = state or self.table.start()
+        running = scanner.start(state)
         found, at_byte, at_character = [], 0, 0
         while at_byte < size:
             last = whole_characters(data, min(at_byte + BLOCK, size))
-            characters, cuts, _ = scan(data[at_byte:], 0, last - at_byte, True, *constants, potential, ends)
+            characters, cuts, _ = scanner.scan(data[at_byte:], 0, last - at_byte, True, running, ends)
             found.append(ends[:cuts] + np.array([at_byte, at_character], dtype=np.int64))
             at_byte, at_character = last, at_character + characters
-        return np.concatenate(found) if found else np.zeros((0, 2), np.int64), potential[0]
+        both = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+        return both, self.table.after(state, text, running.potential[0])
 
     def _vocabulary(self) -> Vocabulary:
         if self.vocabulary is None:
@@ -253,7 +289,7 @@ class TableStream:
 
     def __init__(self, tokenizer: TableTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._state: np.float32 | None = None
+        self._state: State | None = None
         self._open: list[str] = []
 
     def feed(self, piece: str) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_fixtures import CHARACTERS, NEURONS, TEXTS, make_table, oracle
+from table_fixtures import CHARACTERS, TEXTS, make_tables, oracle
 
 from speak_neuro import segments, table_text
 from speak_neuro.errors import SpeakError
@@ -19,7 +19,7 @@ from speak_neuro.table_lines import LineTokenizer, count_tokens, pieces
 from speak_neuro.table_text import TableTokenizer
 from speak_neuro.vocabulary import LONGEST, TokenCounter, Vocabulary
 
-TABLES = {name: make_table(neuron) for name, neuron in NEURONS.items()}
+TABLES = make_tables()
 LONG = "".join(np.random.default_rng(3).choice(list(CHARACTERS), 3000))
 SMALL = settings(deadline=None, max_examples=60)
 
@@ -65,12 +65,13 @@ def test_the_vocabulary_is_used() -> None:
     assert 0.1 < (ids >= 256).mean() < 0.9
 
 
+@pytest.mark.parametrize("name", ["gated", "two taps"])
 @SMALL
 @given(st.lists(TEXTS, max_size=12), st.integers(1, 3))
-def test_batches(texts: list[str], threads: int) -> None:
-    single = TableTokenizer(TABLES["gated"], VOCABULARY, "numpy")
+def test_batches(name: str, texts: list[str], threads: int) -> None:
+    single = TableTokenizer(TABLES[name], VOCABULARY, "numpy")
     for backend in ("numpy", "numba"):
-        many = TableTokenizer(TABLES["gated"], VOCABULARY, backend)
+        many = TableTokenizer(TABLES[name], VOCABULARY, backend)
         for unit in table_text.UNITS:
             found = many.spans_batch(texts, unit, threads)
             assert len(found) == len(texts)
@@ -83,9 +84,10 @@ def test_batches(texts: list[str], threads: int) -> None:
 @pytest.mark.parametrize("block", [5, 64, 1000])
 def test_blocks_do_not_show(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also inside a character, and inside tokens that the vocabulary cannot hold."""
-    quiet = CompiledTable(TABLES["gated"].alphabet, TABLES["gated"].current * np.float32(0.02), TABLES["gated"].hard)
+    gated = TABLES["gated"]
+    quiet = CompiledTable(gated.alphabet, gated.current * np.float32(0.02), gated.gate)
     texts = [LONG, "é漢👩" * 200, "a" * 500, ""]
-    for table in (TABLES["gated"], TABLES["leaky"], quiet):
+    for table in (gated, TABLES["leaky"], TABLES["five taps"], quiet):
         whole = TableTokenizer(table, VOCABULARY, "numpy")
         fast = TableTokenizer(table, VOCABULARY, "numba")
         with monkeypatch.context() as patched:
@@ -100,10 +102,11 @@ def test_blocks_do_not_show(block: int, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["leaky", "five taps"])
 @SMALL
 @given(TEXTS, st.lists(st.integers(0, 30), max_size=10))
-def test_streams(backend: str, text: str, cuts: list[int]) -> None:
-    tokenizer = TableTokenizer(TABLES["leaky"], backend=backend)
+def test_streams(backend: str, name: str, text: str, cuts: list[int]) -> None:
+    tokenizer = TableTokenizer(TABLES[name], backend=backend)
     stream, start, tokens = tokenizer.stream(), 0, []
     for cut in cuts:
         tokens += stream.feed(text[start : start + cut])
@@ -111,6 +114,16 @@ def test_streams(backend: str, text: str, cuts: list[int]) -> None:
     tokens += [*stream.feed(text[start:]), *stream.flush()]
     assert tokens == tokenizer.tokens(text)
     assert list(stream.feed_all(iter(text))) == tokens
+
+
+@pytest.mark.parametrize("name", ["leaky", "five taps"])
+def test_a_stream_may_change_its_backend(name: str) -> None:
+    tokenizer, tokens = TableTokenizer(TABLES[name]), []
+    stream = tokenizer.stream()
+    for k, start in enumerate(range(0, len(LONG), 3)):
+        tokenizer.backend = ("numpy", "numba")[k % 2]
+        tokens += stream.feed(LONG[start : start + 3])
+    assert [*tokens, *stream.flush()] == tokenizer.tokens(LONG)
 
 
 def by_line(table: CompiledTable, data: bytes, style: str) -> bytes:
@@ -143,16 +156,17 @@ FILES = st.lists(
 
 
 @pytest.mark.parametrize("style", FORMATS)
+@pytest.mark.parametrize("name", ["gated", "two taps"])
 @SMALL
 @given(FILES.map("".join), st.integers(4, 40), st.integers(1, 3))
-def test_files_in_any_blocks(style: str, text: str, block: int, threads: int) -> None:
+def test_files_in_any_blocks(style: str, name: str, text: str, block: int, threads: int) -> None:
     """A line longer than a block, a block that ends inside a character, a file without a last line feed."""
     data = text.encode()
-    assert whole_file(TABLES["gated"], data, style, block, threads) == by_line(TABLES["gated"], data, style)
+    assert whole_file(TABLES[name], data, style, block, threads) == by_line(TABLES[name], data, style)
 
 
 @pytest.mark.parametrize("style", FORMATS)
-@pytest.mark.parametrize("name", ["leaky", "none"])
+@pytest.mark.parametrize("name", ["leaky", "none", "five taps"])
 def test_files_with_long_tokens(style: str, name: str) -> None:
     data = (LONG[:-2].replace("\ud800", "").replace("\udfff", "") + "\n" + "q" * 400 + "\n\n" + "é" * 300).encode()
     for block in (7, 100):

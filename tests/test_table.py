@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from safetensors.numpy import load_file, save_file
-from table_fixtures import NEURONS, TEXTS, make_table, oracle
+from table_fixtures import TEXTS, make_table, make_tables, oracle
 
 from speak_neuro import segments
 from speak_neuro.alphabet import Alphabet
@@ -41,9 +41,14 @@ def build(alphabet: Alphabet, encoder: str = "linear", **neuron: object) -> tupl
     )
     system = System(config, len(alphabet))
     with torch.no_grad():
-        system.tokenizer.current_readout.weight.normal_(0, 0.1)
-        system.tokenizer.current_readout.bias.fill_(0.3)
-        system.tokenizer.gate_readout.weight.normal_(0, 1.0)
+        if encoder == "convolution":
+            tables = system.tokenizer.encoder.tables
+            tables.normal_(0, 0.1)
+            tables[0, :, 0] += 0.3
+        else:
+            system.tokenizer.current_readout.weight.normal_(0, 0.1)
+            system.tokenizer.current_readout.bias.fill_(0.3)
+            system.tokenizer.gate_readout.weight.normal_(0, 1.0)
     return system, config
 
 
@@ -68,10 +73,11 @@ def linear_run(gtok: Callable[..., int], tmp_path_factory: pytest.TempPathFactor
     ids=str,
 )
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_every_script_as_by_the_network(backend: str, neuron: dict[str, object]) -> None:
+@pytest.mark.parametrize("encoder", ["linear", "convolution"])
+def test_every_script_as_by_the_network(encoder: str, backend: str, neuron: dict[str, object]) -> None:
     texts = [embedded_text(name)[:3000] for name in embedded_names()]
     alphabet = Alphabet.learn(texts, limit=300)  # some characters of the larger scripts stay unknown
-    system, config = build(alphabet, **neuron)
+    system, config = build(alphabet, encoder, **neuron)
     speak = Speak(BoundaryEngine(system, config), alphabet)
     table = TableTokenizer(compile_table(system, config, alphabet), backend=backend)
     assert len(texts) >= 10
@@ -91,40 +97,41 @@ def test_a_run_with_tanh_has_a_table() -> None:
     assert TableTokenizer(compile_table(system, config, alphabet)).tokens(text) == speak.tokens(text)
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", make_tables())
 def test_plain_numpy_is_the_reference(name: str) -> None:
-    table = make_table(NEURONS[name])
+    table = make_tables()[name]
 
     @settings(deadline=None, max_examples=40)
     @given(TEXTS)
     def check(text: str) -> None:
-        spikes, _ = table.spikes(table.alphabet.encode(text))
+        spikes, _ = table.spikes(text)
         assert np.array_equal(spikes, oracle(table, text))
 
     check()
 
 
 def test_state_is_carried() -> None:
-    table = make_table(NEURONS["leaky"])
-    ids = table.alphabet.encode("a text, cut in two parts")
-    whole, _ = table.spikes(ids)
-    first, v = table.spikes(ids[:9])
-    second, _ = table.spikes(ids[9:], v)
-    assert np.array_equal(np.concatenate([first, second]), whole)
+    text = "a text, cut in two parts"
+    for table in make_tables().values():
+        whole, _ = table.spikes(text)
+        first, state = table.spikes(text[:2])
+        second, state = table.spikes(text[2:9], state)
+        third, _ = table.spikes(text[9:], state)
+        assert np.array_equal(np.concatenate([first, second, third]), whole)
 
 
 def test_the_file_is_deterministic_and_gives_the_table_back(tmp_path: Path) -> None:
-    for name, neuron in NEURONS.items():
-        table = dataclasses.replace(make_table(neuron), metadata={"run": name, "versions": {"a": "1", "b": "2"}})
+    for name, plain in make_tables().items():
+        table = dataclasses.replace(plain, metadata={"run": name, "versions": {"a": "1", "b": "2"}})
         table.save(tmp_path / "one")
         table.save(tmp_path / "two")
         assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
         back = CompiledTable.read(tmp_path / "one")
         assert back.alphabet == table.alphabet
         assert np.array_equal(back.current, table.current)
-        assert np.array_equal(back.hard, table.hard)
+        assert np.array_equal(back.gate, table.gate)
         assert back.constants() == table.constants()
-        assert back.neuron.mode == neuron.mode
+        assert back.neuron.mode == plain.neuron.mode
         assert back.metadata == table.metadata
 
 
@@ -153,13 +160,14 @@ def damage(path: Path, how: str) -> None:
             "alphabet": {"code_points": arrays["code_points"][:-1]},
             "twice": {"code_points": np.concatenate([arrays["code_points"][:-1], arrays["code_points"][:1]])},
             "beyond": {"code_points": arrays["code_points"] + np.uint32(0x110000)},
-            "type": {"hard": arrays["hard"].astype(np.uint8)},
+            "type": {"gate": arrays["gate"].astype(np.float16)},
+            "taps": {},
             "decay": {"decay": np.array([2], np.float32)},
             "two neurons": {"gain": np.array([1, 1], np.float32)},
             "extra": {"more": arrays["gain"]},
         }[how]
         changed = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in (arrays | change).items()}
-        write_arrays(path, changed, FORMAT, SCHEMA_VERSION, {"mode": "gated"})
+        write_arrays(path, changed, FORMAT, SCHEMA_VERSION, {"mode": "gated", "taps": int(how != "taps")})
 
 
 @pytest.mark.parametrize(
@@ -175,7 +183,8 @@ def damage(path: Path, how: str) -> None:
         ("alphabet", "one for each character of the alphabet"),
         ("twice", "more than once"),
         ("beyond", "code_points reach 0x"),
-        ("type", "hard is uint8"),
+        ("type", "gate is float16"),
+        ("taps", "taps is 0; allowed: at least 1"),
         ("decay", "decay is 2.0; allowed: 0 to 1"),
         ("two neurons", "gain has shape (2,); allowed: (1,)"),
         ("extra", "more is unknown"),
@@ -232,7 +241,11 @@ def test_encoders_that_look_back_have_no_table(
     assert not (tmp_path / "t").exists()
     assert main(["--to", "table", "--run", str(tiny_run), "--check"]) == 2
     system, config = build(Alphabet("abc"), encoder="hourglass")
-    with pytest.raises(UnsupportedExport, match="the whole text before"):
+    with pytest.raises(UnsupportedExport, match="of the whole text before"):
+        compile_table(system, config, Alphabet("abc"))
+    system, config = build(Alphabet("abc"), encoder="convolution")
+    system.tokenizer.tanh = True
+    with pytest.raises(UnsupportedExport, match="tanh of a sum is not a sum"):
         compile_table(system, config, Alphabet("abc"))
 
 
