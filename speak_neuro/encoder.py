@@ -81,20 +81,29 @@ class ConvolutionEncoder(nn.Module):
     Delay j has a table of two numbers per character, its parts of the current and of the gate logit. The features are
     the looked-up parts, [current, delays 0..k-1 | gate, delays 0..k-1], and what lies before the first column adds 0.
     So the whole tokenizer is k tables and a neuron, and can be written as synaptic weights with delays.
+
+    What is trained is a sixteenth of each number. An optimiser such as Adam moves every parameter by about its learning
+    rate; in the other encoders many parameters move one current together, here one parameter must do it alone.
     """
 
     needs_hidden = False
+    GAIN = 16.0
 
     def __init__(self, vocabulary: int, context: int) -> None:
         super().__init__()
         self.left_context = context - 1
-        self.tables = nn.Parameter(torch.randn(context, vocabulary, 2) * (0.5 / context))
+        self.sixteenths = nn.Parameter(torch.randn(context, vocabulary, 2) * (0.5 / context / self.GAIN))
+
+    @property
+    def tables(self) -> Tensor:
+        """T, (k, V, 2): delay, character, current or gate. The factor is a power of two, so nothing is rounded."""
+        return self.sixteenths * self.GAIN
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         length = ids.shape[1]
         parts = [
             nn.functional.pad(nn.functional.embedding(ids, table), (0, 0, delay, 0))[:, :length]
-            for delay, table in enumerate(self.tables)
+            for delay, table in enumerate(self.tables.unbind())
         ]
         return torch.cat([part[..., lane : lane + 1] for lane in (0, 1) for part in parts], dim=-1)
 

@@ -24,8 +24,8 @@ def lively_system(encoder: str, vocabulary: int, context: int = 1, tanh: bool = 
     system = System(config, vocabulary).eval()
     with torch.no_grad():
         if encoder == "convolution":
-            system.tokenizer.encoder.tables.normal_(0.0, 0.5)
-            system.tokenizer.encoder.tables[0, :, 0] += 0.35
+            system.tokenizer.encoder.sixteenths.normal_(0.0, 0.5 / 16)
+            system.tokenizer.encoder.sixteenths[0, :, 0] += 0.35 / 16
         else:
             system.tokenizer.current_readout.weight.mul_(3)
             system.tokenizer.gate_readout.weight.mul_(3)

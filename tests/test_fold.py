@@ -104,8 +104,8 @@ def test_an_alphabet_beyond_one_core() -> None:
 def test_numbers_that_are_not_finite() -> None:
     engine = engine_of("convolution", 2, 20)
     with torch.no_grad():
-        engine.tokenizer.encoder.tables[1, 3, 0] = float("nan")
-    with pytest.raises(UnsupportedExport, match=r"encoder\.tables holds values that are not finite"):
+        engine.tokenizer.encoder.sixteenths[1, 3, 0] = float("nan")
+    with pytest.raises(UnsupportedExport, match=r"encoder\.sixteenths holds values that are not finite"):
         fold(engine)
 
 

@@ -48,8 +48,8 @@ def build(encoder: str, seed: int = 0) -> Speak:
     system = System(config, len(alphabet))
     with torch.no_grad():
         if encoder == "convolution":
-            system.tokenizer.encoder.tables.normal_(0, 0.5)
-            system.tokenizer.encoder.tables[0, :, 0] += 0.3
+            system.tokenizer.encoder.sixteenths.normal_(0, 0.5 / 16)
+            system.tokenizer.encoder.sixteenths[0, :, 0] += 0.3 / 16
         else:
             system.tokenizer.current_readout.weight.normal_(0, 0.5)
             system.tokenizer.current_readout.bias.fill_(0.3)
