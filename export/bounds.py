@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 from speak_neuro.encoder import ConvolutionEncoder, WindowEncoder
 from speak_neuro.inference import BoundaryEngine
@@ -28,19 +30,23 @@ def largest_current(engine: BoundaryEngine) -> float | None:
         return 1.0
     if engine.table is not None:
         return float(engine.table[1].detach().abs().max()) * SLACK
-    encoder = tokenizer.encoder
+    encoder, grid = tokenizer.encoder, tokenizer.grid
     if isinstance(encoder, ConvolutionEncoder):
-        return float(encoder.tables.detach()[..., 0].abs().amax(dim=1).double().sum()) * SLACK
+        tables = encoder.tables if grid is None else grid.features(encoder.tables, parts=True)
+        return float(tables.detach()[..., 0].abs().amax(dim=1).double().sum()) * SLACK
     if not isinstance(encoder, WindowEncoder):
         return None
 
-    def numbers(tensor: object) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.asarray(tensor.detach().cpu().double().numpy()).reshape(-1)  # type: ignore[attr-defined]
+    def numbers(tensor: Tensor) -> npt.NDArray[np.float64]:
+        return np.asarray(tensor.detach().cpu().double().numpy()).reshape(-1)
 
     weight, bias = numbers(encoder.norm.weight), numbers(encoder.norm.bias)
     high = np.maximum(np.abs(weight) * math.sqrt(weight.size) + bias, 0.0)
-    readout = numbers(tokenizer.current_readout.weight)
-    offset = float(numbers(tokenizer.current_readout.bias)[0])
-    up = np.maximum(readout * high, readout * GELU_LEAST).sum() + offset
-    down = np.minimum(readout * high, readout * GELU_LEAST).sum() + offset
+    low = np.full_like(high, GELU_LEAST)
+    if grid is not None:
+        scale = 2.0**grid.feature_bits
+        high, low = high * scale + 0.5, low * scale - 0.5
+    readout, offset = (numbers(tensor) for tensor in tokenizer.readouts()[0])
+    up = np.maximum(readout * high, readout * low).sum() + offset[0]
+    down = np.minimum(readout * high, readout * low).sum() + offset[0]
     return max(abs(float(up)), abs(float(down))) * SLACK

@@ -140,6 +140,8 @@ def lower_graph(
             proven = float(abs(folded.taps[0, : folded.neuron.neurons]).max())  # one-hot: nothing is rounded
         units = [grid_exponent(folded.taps[:, : folded.neuron.neurons]), grid_exponent(folded.neuron.gain)]
         unit = None if None in units else sum(units)  # type: ignore[arg-type]
+    elif engine.tokenizer.grid is not None:
+        unit = grid_exponent(engine.tokenizer.neuron.parameters_numpy().gain)  # currents are integers
     lowered = lower(
         native,
         proven if proven is not None else stated,

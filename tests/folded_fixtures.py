@@ -17,10 +17,12 @@ def scripts(characters: int = 1500) -> dict[str, str]:
     return {name: embedded_text(name)[:characters] for name in embedded_names()}
 
 
-def lively_system(encoder: str, vocabulary: int, context: int = 1, tanh: bool = False, **neuron: object) -> System:
+def lively_system(
+    encoder: str, vocabulary: int, context: int = 1, tanh: bool = False, grid: str = "none", **neuron: object
+) -> System:
     """An untrained system whose neuron fires at about every third character, with both gates."""
     torch.manual_seed(7)
-    config = config_of(encoder, context, tanh, **neuron)
+    config = config_of(encoder, context, tanh, grid, **neuron)
     system = System(config, vocabulary).eval()
     with torch.no_grad():
         if encoder == "convolution":
@@ -30,24 +32,30 @@ def lively_system(encoder: str, vocabulary: int, context: int = 1, tanh: bool = 
             system.tokenizer.current_readout.weight.mul_(3)
             system.tokenizer.gate_readout.weight.mul_(3)
             if not system.tokenizer.needs_hidden and not tanh:
-                mean = system.tokenizer.inputs(torch.arange(vocabulary)[:, None]).current.mean()
+                mean = system.tokenizer.inputs(torch.arange(vocabulary)[:, None]).current.mean() / system.tokenizer.unit
                 system.tokenizer.current_readout.bias.add_(0.35 - mean)
     return system
 
 
-def config_of(encoder: str, context: int = 1, tanh: bool = False, **neuron: object) -> RunConfig:
+def config_of(encoder: str, context: int = 1, tanh: bool = False, grid: str = "none", **neuron: object) -> RunConfig:
     return RunConfig(
         neuron=NeuronConfig(**neuron),  # type: ignore[arg-type]
-        tokenizer=TokenizerConfig(encoder=encoder, encoder_width=16, context=context, tanh=tanh),
+        tokenizer=TokenizerConfig(encoder=encoder, encoder_width=16, context=context, tanh=tanh, grid=grid),
         model=ModelConfig(width=16, heads=2, inner=32, pre_layers=1, shortened_layers=1, post_layers=1),
     )
 
 
 def run_folder(
-    folder: Path, encoder: str, alphabet: Alphabet, context: int = 1, tanh: bool = False, **neuron: object
+    folder: Path,
+    encoder: str,
+    alphabet: Alphabet,
+    context: int = 1,
+    tanh: bool = False,
+    grid: str = "none",
+    **neuron: object,
 ) -> Path:
     """A run folder holding `lively_system`."""
     folder.mkdir(parents=True)
-    write_config(folder, config_of(encoder, context, tanh, **neuron), alphabet, {"data": {}})
-    save_model(folder, lively_system(encoder, len(alphabet), context, tanh, **neuron))
+    write_config(folder, config_of(encoder, context, tanh, grid, **neuron), alphabet, {"data": {}})
+    save_model(folder, lively_system(encoder, len(alphabet), context, tanh, grid, **neuron))
     return folder

@@ -120,7 +120,7 @@ def cases(draw: Any) -> tuple[ExportedNeuron, np.ndarray]:
     return exported, np.concatenate([current, gate], axis=2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(cases())
 def test_native_lowered_and_reference_agree(case: tuple[ExportedNeuron, np.ndarray]) -> None:
     exported, inputs = case
@@ -225,9 +225,10 @@ def test_only_one_neuron_node() -> None:
         lower(stock, 1.0)
 
 
+@pytest.mark.parametrize("grid", ["none", "loihi2"])
 @pytest.mark.parametrize(("encoder", "context"), [("linear", 1), ("convolution", 3), ("window", 3)])
-def test_the_stated_current_is_never_exceeded(encoder: str, context: int) -> None:
-    engine = BoundaryEngine(lively_system(encoder, 60, context), config_of(encoder, context))
+def test_the_stated_current_is_never_exceeded(encoder: str, context: int, grid: str) -> None:
+    engine = BoundaryEngine(lively_system(encoder, 60, context, grid=grid), config_of(encoder, context, grid=grid))
     ids = np.random.default_rng(0).integers(0, 60, 3000)
     bound = largest_current(engine)
     assert bound is not None
@@ -241,9 +242,12 @@ def alphabet() -> Alphabet:
     return Alphabet.learn(scripts()["en"])
 
 
+@pytest.mark.parametrize("grid", ["none", "loihi2"])
 @pytest.mark.parametrize(("encoder", "context"), [("linear", 1), ("convolution", 3)])
-def test_a_whole_tokenizer_of_stock_nodes(encoder: str, context: int, tmp_path: Path, alphabet: Alphabet) -> None:
-    run = run_folder(tmp_path / "run", encoder, alphabet, context, reset_potential=-0.25)
+def test_a_whole_tokenizer_of_stock_nodes(
+    encoder: str, context: int, grid: str, tmp_path: Path, alphabet: Alphabet
+) -> None:
+    run = run_folder(tmp_path / "run", encoder, alphabet, context, grid=grid, reset_potential=-0.25)
     assert main(["--run", str(run), "--fold", "--lower", "--quiet"]) == 0
     assert sorted(p.name for p in run.glob("folded*")) == ["folded-lowered.alphabet.json", "folded-lowered.nir"]
     text = scripts()["en"][:600]
@@ -406,9 +410,9 @@ def test_an_independent_reader_of_a_whole_tokenizer(tmp_path: Path, alphabet: Al
     run = run_folder(tmp_path / "run", "convolution", alphabet, 3, decay=0.5)
     assert main(["--run", str(run), "--fold", "--lower", "float64", "--quiet"]) == 0
     assert main(["--run", str(run), "--fold", "--quiet"]) == 0
-    ids = alphabet.encode(scripts()["en"][:400])
+    ids = alphabet.encode(scripts()["en"][:250])
     network = from_nir(str(run / "folded-lowered.nir"))
     found = [network.step({"input": row})["output"][0] for row in one_hot(ids, len(alphabet))]
     expected = read_folded(run / "folded.nir").spikes(ids)[:, 0]
     assert_spikes_equal(np.array(found) > 0, expected)
-    assert expected.sum() > 40
+    assert expected.sum() > 25
