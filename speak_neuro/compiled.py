@@ -37,6 +37,8 @@ PADDING = 8
 LINE_OPEN, TOKEN_OPEN, CUT, LINE_START, LINES, TOKENS = range(6)
 STATE_SIZE = 6
 
+_SHORT = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
+"""Masks of the first bytes of a word."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _ZERO = np.float32(0)
 _LF = 10
@@ -55,6 +57,17 @@ def _kernel(function: Callable[..., Any]) -> Any:
 @_kernel
 def _follows(data, i):
     return data[i] & 0xC0 == 0x80
+
+
+@_kernel
+def _rank(x):
+    """A number that orders floats as >= does; adding zero makes the two zeros one. Not for NaN.
+
+    Spikes are counted by rank, potentials selected by float comparison: from one comparison for both, LLVM makes a way
+    through general registers, twice as long as the rest of the chain of operations from one potential to the next.
+    """
+    bits = np.float32(x + _ZERO).view(np.int32)
+    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
 @_kernel
@@ -91,6 +104,7 @@ def scan(data, first, last, own, rows, decay, threshold, reset_potential, soft_r
     for one cut more than there can be. `stop` is `last`, or the first byte of what is not UTF-8.
     """
     unknown = rows.shape[0] - 2
+    least = _rank(threshold)
     v = potential[0]
     characters = 0
     n = 0
@@ -137,7 +151,7 @@ def scan(data, first, last, own, rows, decay, threshold, reset_potential, soft_r
         v = after if u >= threshold else u
         ends[n, 0] = i
         ends[n, 1] = characters
-        n += 1 if u >= threshold else 0
+        n += 1 if _rank(u) >= least else 0
     potential[0] = v
     return characters, n, i
 
@@ -155,6 +169,7 @@ def scan_taps(
     unknown = index.shape[0] - 2
     taps = recent.shape[0]
     separator = rows.shape[0] - 2
+    least = _rank(threshold)
     v = potential[0]
     characters = 0
     n = 0
@@ -182,7 +197,7 @@ def scan_taps(
         v = after if u >= threshold else u
         ends[n, 0] = i
         ends[n, 1] = characters
-        n += 1 if u >= threshold else 0
+        n += 1 if _rank(u) >= least else 0
         if row == separator:
             recent[:] = separator + 1
     potential[0] = v
@@ -206,8 +221,8 @@ def _word(data, i):
 
 @_kernel
 def _masked(data, i, size):
-    """`_word` of the `size` bytes from i on, zeros behind them."""
-    return _word(data, i) if size >= 8 else _word(data, i) & ((np.uint64(1) << np.uint64(8 * size)) - np.uint64(1))
+    """`_word` of the `size` bytes from i on, at most eight, zeros behind them."""
+    return _word(data, i) & _SHORT[min(size, 8)]
 
 
 @_kernel
@@ -292,14 +307,32 @@ def _put_bytes(data, start, stop, ids, n):
 
 @_kernel
 def _put_ids(data, start, stop, slots, offsets, blob, ids, n):
-    """The ids of one token: a byte's own value, 256 + index in the vocabulary, or one id for each byte."""
+    """The ids of one token: 256 + index in the vocabulary, or one id for each byte. Writes up to eight ids beyond."""
     size = stop - start
-    if 1 < size <= LONGEST:
-        tag = slots[_find(data, start, size, slots, offsets, blob), 1]
-        if tag != np.uint64(0):
-            ids[n] = 256 + np.int32(tag >> np.uint64(8))
-            return n + 1
-    return _put_bytes(data, start, stop, ids, n)
+    if size > 8:
+        if size <= LONGEST:
+            tag = slots[_find(data, start, size, slots, offsets, blob), 1]
+            if tag != np.uint64(0):
+                ids[n] = 256 + np.int32(tag >> np.uint64(8))
+                return n + 1
+        return _put_bytes(data, start, stop, ids, n)
+    if size == 0:
+        return n
+    # The same for a short token, without branches on what is hard to foresee: how long it is, whether it is known.
+    first = _word(data, start) & _SHORT[size]
+    h = (first ^ np.uint64(size)) * _MIX
+    mask = np.uint64(slots.shape[0] - 1)
+    at = (h ^ (h >> np.uint64(32))) & mask
+    tag = slots[np.int64(at), 1]
+    known = (slots[np.int64(at), 0] == first) & (tag & np.uint64(255) == np.uint64(size))
+    while not (known | (tag == np.uint64(0))):
+        at = (at + np.uint64(1)) & mask
+        tag = slots[np.int64(at), 1]
+        known = (slots[np.int64(at), 0] == first) & (tag & np.uint64(255) == np.uint64(size))
+    for k in range(8):
+        ids[n + k] = np.int32(data[start + k])
+    ids[n] = 256 + np.int32(tag >> np.uint64(8)) if known else ids[n]
+    return n + (1 if known else size)
 
 
 @_kernel
@@ -327,6 +360,17 @@ def look_up(data, start, ends, cuts, separator, spilled, slots, offsets, blob, i
             text += 1
         start = end
     return n, start
+
+
+@_kernel
+def put_spans(ends, cuts, column, base, start, spans, n):
+    """spans[n:] of consecutive tokens, the first from `start`, whose `ends` count from `base` -> start of the next."""
+    for e in range(cuts):
+        end = base + np.int64(ends[e, column])
+        spans[n + e, 0] = start
+        spans[n + e, 1] = end
+        start = end
+    return start
 
 
 @_kernel

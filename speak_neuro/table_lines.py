@@ -170,7 +170,7 @@ class LineTokenizer:
             out = np.empty((6 if style == "json" else 1) * last + 8 * cuts + 16, np.uint8)
             size = compiled.render_text(data, 0, last, ends, cuts, style == "json", fields, out)
         elif self._slots is not None:
-            out, ids = np.empty(12 * last + 4 * cuts + 16, np.uint8), np.empty(last, np.int32)
+            out, ids = np.empty(12 * last + 4 * cuts + 16, np.uint8), np.empty(last + compiled.PADDING, np.int32)
             size, start = compiled.render_ids(data, 0, last, ends, cuts, *self._slots, fields, ids, out)
             carried.held = data[start:last].tobytes()
         else:

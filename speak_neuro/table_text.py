@@ -143,15 +143,23 @@ class TableTokenizer:
     def spans(self, text: str, unit: str = "character") -> IndexArray:
         """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
         column = _column(unit)
-        cuts, _ = self.cuts(text)
-        ends = cuts[:, column]
         size = len(text) if column else _utf8_size(text)
-        unfinished = size > 0 and (ends.size == 0 or ends[-1] < size)
-        spans = np.zeros((ends.size + unfinished, 2), dtype=np.int64)
-        spans[: ends.size, 1] = ends
-        spans[-1:, 1] = size  # the last token always closes
-        spans[1:, 0] = spans[:-1, 1]
-        return spans
+        if not self.compiled(len(text)):
+            spikes, _ = self.table.spikes(text)
+            found = segments.spans(spikes)
+            return found if column else segments.byte_spans(text, found)
+        from speak_neuro.compiled import put_spans
+
+        blocks, _ = self._scanned(text, self.table.start())
+        spans = np.empty((sum(len(ends) for ends, *_ in blocks) + 1, 2), np.int64)
+        start = n = 0
+        for ends, *before in blocks:
+            start = put_spans(ends, len(ends), column, before[column], start, spans, n)
+            n += len(ends)
+        if start < size:  # the last token always closes
+            spans[n] = start, size
+            n += 1
+        return spans[:n]
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of `text`; joined they are `text`."""
@@ -162,12 +170,12 @@ class TableTokenizer:
         vocabulary = self._vocabulary()
         if not self.compiled(len(text)):
             return vocabulary.encode(self.tokens(text))
-        from speak_neuro.compiled import look_up
+        from speak_neuro.compiled import PADDING, look_up
 
         raw = text.encode("utf-8", "surrogatepass")
         data, size, scanner, slots = padded(raw), len(raw), self.scanner, vocabulary.slots
         room = min(size, BLOCK) + LONGEST + 2
-        ends, ids = np.empty((room, 2), np.int32), np.empty(room, np.int32)
+        ends, ids = np.empty((room, 2), np.int32), np.empty(room + PADDING, np.int32)
         sizes = np.empty(0, np.int64)
         found, at, start, spilled = [], 0, 0, False
         running = scanner.start()
@@ -261,19 +269,24 @@ class TableTokenizer:
             both = segments.byte_spans(text, np.stack([at, at], axis=1))
             both[:, 1] = at
             return both, reached
-        raw = text.encode("utf-8", "surrogatepass")
-        data, size, scanner = padded(raw), len(raw), self.scanner
-        ends = np.empty((min(size, BLOCK) + 2, 2), np.int32)
         state = state or self.table.start()
-        running = scanner.start(state)
+        blocks, potential = self._scanned(text, state)
+        found = [ends + np.array(before, dtype=np.int64) for ends, *before in blocks]
+        return np.concatenate(found) if found else np.zeros((0, 2), np.int64), self.table.after(state, text, potential)
+
+    def _scanned(self, text: str, state: State) -> tuple[list[tuple[npt.NDArray[np.int32], int, int]], np.float32]:
+        """The text by compiled code in blocks: their cuts, and the bytes and characters before; then the potential."""
+        raw = text.encode("utf-8", "surrogatepass")
+        data, size = padded(raw), len(raw)
+        running = self.scanner.start(state)
+        ends = np.empty((min(size, BLOCK) + 2, 2), np.int32)
         found, at_byte, at_character = [], 0, 0
         while at_byte < size:
             last = whole_characters(data, min(at_byte + BLOCK, size))
-            characters, cuts, _ = scanner.scan(data[at_byte:], 0, last - at_byte, True, running, ends)
-            found.append(ends[:cuts] + np.array([at_byte, at_character], dtype=np.int64))
+            characters, cuts, _ = self.scanner.scan(data[at_byte:], 0, last - at_byte, True, running, ends)
+            found.append((ends[:cuts].copy(), at_byte, at_character))
             at_byte, at_character = last, at_character + characters
-        both = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
-        return both, self.table.after(state, text, running.potential[0])
+        return found, running.potential[0]
 
     def _vocabulary(self) -> Vocabulary:
         if self.vocabulary is None:

@@ -39,6 +39,8 @@ def make_table(neuron: NeuronParameters | None = None, taps: int = 1) -> Compile
 def make_tables() -> dict[str, CompiledTable]:
     """Every reset mode, constants other than 1, and sums over several characters."""
     tables = {name: make_table(neuron) for name, neuron in NEURONS.items()}
+    tables["below zero"] = make_table(NeuronParameters(threshold=-0.5, reset_potential=-1.5))
+    tables["at zero"] = make_table(NeuronParameters(threshold=0.0, reset_potential=-1.0, mode="hard"))
     return tables | {"two taps": make_table(taps=2), "five taps": make_table(NEURONS["leaky"], taps=5)}
 
 

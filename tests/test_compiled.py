@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from table_fixtures import CHARACTERS, TEXTS, make_tables, oracle
 
 from speak_neuro import segments, table_text
+from speak_neuro.alphabet import Alphabet
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import FORMATS, read_lines, render
+from speak_neuro.reference import NeuronParameters
 from speak_neuro.table import CompiledTable
 from speak_neuro.table_lines import LineTokenizer, count_tokens, pieces
 from speak_neuro.table_text import TableTokenizer
@@ -58,6 +60,31 @@ def test_ids_of_both_backends(text: str) -> None:
     assert ids.dtype == np.int32
     assert np.array_equal(ids, slow.encode(text))
     assert fast.decode(ids) == text
+
+
+@pytest.mark.parametrize("threshold", [-1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0])
+def test_spikes_at_the_threshold_itself(threshold: float) -> None:
+    """Potentials equal to it, next to it, and zeros of both signs."""
+    near = np.float32(threshold)
+    values = [
+        near,
+        np.nextafter(near, np.float32(9)),
+        np.nextafter(near, np.float32(-9)),
+        -0.0,
+        0.0,
+        -1e-45,
+        1e-45,
+        9.0,
+    ]
+    alphabet = Alphabet("abcdefgh")
+    current = np.array([[0, *values]], dtype=np.float32)
+    neuron = NeuronParameters(decay=0, threshold=threshold, reset_potential=-2, mode="hard")
+    table = CompiledTable(alphabet, current, np.ones_like(current), neuron)
+    text = "abcdefgh" * 3 + "hgfedcba?"
+    expected = oracle(table, text)
+    assert np.array_equal(expected[:8], np.array(values, dtype=np.float32) >= near)
+    assert np.array_equal(TableTokenizer(table, backend="numba").spans(text), segments.spans(expected))
+    assert np.array_equal(TableTokenizer(table, backend="numpy").spans(text), segments.spans(expected))
 
 
 def test_the_vocabulary_is_used() -> None:

@@ -106,7 +106,7 @@ def test_compiled_lookup_and_counter_are_exact() -> None:
     data = padded(b"".join(stream))
     at = np.cumsum([len(token) for token in stream])
     ends = np.stack([at, at], axis=1).astype(np.int32)
-    ids = np.empty(len(data), np.int32)
+    ids = np.empty(len(data), np.int32)  # with the padding of `data`
     count, start = look_up(data, 0, ends, len(ends), -1, False, *vocabulary.slots, ids, np.empty(0, np.int64))
     assert start == at[-1]
     assert np.array_equal(ids[:count], vocabulary.encode(stream))
