@@ -61,6 +61,8 @@ def export(arguments: argparse.Namespace) -> int:
     for path in (out / "boundary.nir" if arguments.to == "nir" else None, arguments.json):
         if path is not None:
             check_writable(path)
+    if arguments.to == "table" and wanted(arguments):
+        raise SpeakError("--fold, --lower and --approximate make NIR graphs; leave them away, or give --to nir")
     if arguments.to == "table":
         from speak_neuro.export.table import write_table
 

@@ -143,6 +143,8 @@ def test_the_command_with_delays(tmp_path: Path, alphabet: Alphabet, capsys: pyt
     assert error.count("\n") == 1
     assert "one core takes 3 input axons" in error
     assert main(["--run", str(run), "--fold", "--axon-limit", "0", "--quiet"]) == 2
+    assert main(["--run", str(run), "--fold", "--to", "table"]) == 2
+    assert "make NIR graphs" in capsys.readouterr().err
 
 
 def test_the_ordinary_export_of_a_convolution(tmp_path: Path, alphabet: Alphabet) -> None:

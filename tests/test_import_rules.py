@@ -29,7 +29,17 @@ NUMPY_ONLY = {
     "shards",
 }
 TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
-NO_TORCH_EXPORT = {"__init__", "read", "nir_node", "trace_file", "folded", "interpreter", "lower", "approximate", "costs"}
+NO_TORCH_EXPORT = {
+    "__init__",
+    "read",
+    "nir_node",
+    "trace_file",
+    "folded",
+    "interpreter",
+    "lower",
+    "approximate",
+    "costs",
+}
 
 
 def imported(path: Path) -> set[str]:
