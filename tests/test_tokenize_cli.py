@@ -239,3 +239,23 @@ def test_a_line_needs_neither_torch_nor_numba(linear: Linear) -> None:
     tokens, loaded = done.stdout.decode().splitlines()
     assert "".join(json.loads(tokens)) == "a line of text"
     assert loaded == "[]"
+
+
+@pytest.mark.parametrize("style", ["json", "ids"])
+def test_memory_does_not_depend_on_the_file_or_its_lines(linear: Linear, tmp_path: Path, style: str) -> None:
+    """Largest resident size for 2 and 25 million bytes, in lines and in one line."""
+    resource = pytest.importorskip("resource", reason="resident sizes are read with the resource module, Unix only")
+    del resource
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == 'darwin' else 1024))"
+    )
+    peaks = []
+    for size, separator in ((2_000_000, b"\n"), (25_000_000, b"\n"), (25_000_000, b" ")):
+        path = tmp_path / "text"
+        path.write_bytes((b"A line of some words, more or less." + separator) * (size // 36))
+        flags = ["--table", str(linear.table), "--format", style, "--vocabulary", str(linear.vocabulary)]
+        command = [sys.executable, "-m", "speak_neuro.tokenize_cli", str(path), *flags, "--out", "/dev/null", "--quiet"]
+        done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert max(peaks[1:]) < peaks[0] + 12_000_000, peaks
