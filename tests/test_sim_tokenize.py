@@ -111,6 +111,25 @@ def test_stock_dense_agrees_bit_for_bit(runs: dict[str, Path], tmp_path: Path) -
     assert level["spikes"] > 300
 
 
+@pytest.mark.lava
+@needs_lava
+@pytest.mark.parametrize("encoder", ["linear", "convolution"])
+def test_fixed_point_of_a_run_on_the_grid(encoder: str, tmp_path: Path) -> None:
+    """Trained on the grid, the integers are the float run: nothing differs, from the characters or the parts on."""
+    texts = scripts(300)
+    (tmp_path / "t.txt").write_text("\n".join(texts.values()), encoding="utf-8")
+    alphabet = Alphabet.learn("".join(texts.values()), limit=300)
+    run = run_folder(tmp_path / "run", encoder, alphabet, 1 if encoder == "linear" else 3, grid="loihi2")
+    fold = ["--fold"] if encoder == "linear" else []
+    assert export(["--run", str(run), *fold, "--text", str(tmp_path / "t.txt"), "--quiet"]) == 0
+    graph, trace = ("folded.nir", "folded-trace.npz") if fold else ("boundary.nir", "trace.npz")
+    files = ["--graph", str(run / graph), "--trace", str(run / trace)]
+    assert main(["parity", *files, "--model", "fixed", "--level", "readout", "--out", str(tmp_path)]) == 0
+    level = json.loads((tmp_path / "parity.json").read_text(encoding="utf-8"))["fixed"]["readout"]
+    assert level["mismatches"] == level["membrane_mismatches"] == level["float"]["differing_spikes"] == 0
+    assert level["spikes"] > 300
+
+
 @pytest.mark.slow
 @pytest.mark.lava
 @needs_lava
