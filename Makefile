@@ -53,9 +53,14 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Each stops with exit code 1 before it times anything when results differ.
 bench: $(STAMP)
-	$(BIN)/python experiments/bench_scan.py --json experiments/results/bench_scan.json
-	$(BIN)/python experiments/bench_tokenizer.py --json experiments/results/bench_tokenizer.json --plot experiments/results/bench_tokenizer.png
+	@for name in scan step tokenizer sim; do \
+	    script=experiments/bench_$$name.py; [ -e $$script ] || continue; echo "== $$script"; \
+	    $(BIN)/python $$script --json experiments/results/bench_$$name.json || exit; \
+	done
+	$(BIN)/python experiments/profile_step.py --json experiments/results/profile_step.json
+	$(BIN)/python experiments/plot_bench.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -6,13 +6,14 @@
 Models (`bench_hourglass`, whose parity gate runs first: logits and gradients must agree or nothing is timed):
 the package's Hourglass and the plain one of tests/, at the sizes of --models, forward to optimiser.
 Systems (`systems`): SPEAK's whole step, with acceptance and metrics, and the dtp-gumbel step, at the sizes of
---systems. Contenders take turns in one process; medians are reported, and the memory of each system from a process of
+--systems, with equal numbers of tokens. Contenders take turns in one process; medians are reported, and the memory of each system from a process of
 its own (on a CUDA device from its allocator).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -29,10 +30,8 @@ from bench_hourglass import measure_preset
 from systems import SIZES, configuration, gumbel_step, speak_step
 
 from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
+from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
-
-# Steps of SPEAK before its rate of boundaries, which DTP's predictor is then given, has settled.
-WARM_UP = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,10 +89,9 @@ def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """SPEAK's step and DTP's, taking turns."""
-    config, device = configuration(size, arguments.dropout), arguments.device
+    config, device = at_rest(configuration(size, arguments.dropout)), arguments.device
     speak = speak_step(config, device)
-    for _ in range(WARM_UP):
-        rate = min(max(1 / speak()["sf"], 0.05), 0.5)
+    rate = 1 / speak()["sf"]
     steps = {"speak": speak, "dtp-gumbel": gumbel_step(config, device, rate)}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     factors: dict[str, list[float]] = {name: [] for name in steps}
@@ -133,6 +131,13 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         flush=True,
     )
     return found
+
+
+def at_rest(config: RunConfig) -> RunConfig:
+    """With learning rates of zero: every computation is made, but the number of tokens, on which its time depends and
+    which swings in the first steps of training, stays as it is at the start, about one in five characters."""
+    training = dataclasses.replace(config.training, learning_rate=0.0, tokenizer_learning_rate=0.0)
+    return dataclasses.replace(config, training=training)
 
 
 def wait(device: str) -> None:
