@@ -6,8 +6,8 @@
 Models (`bench_hourglass`, whose parity gate runs first: logits and gradients must agree or nothing is timed):
 the package's Hourglass and the plain one of tests/, at the sizes of --models, forward to optimiser.
 Systems (`systems`): SPEAK's whole step, with acceptance and metrics, and the dtp-gumbel step, at the sizes of
---systems, with equal numbers of tokens. Contenders take turns in one process; medians are reported, and the memory of each system from a process of
-its own (on a CUDA device from its allocator).
+--systems, with about equal numbers of tokens. Contenders take turns in one process; medians are reported, and the
+memory of each system from a process of its own (on a CUDA device from its allocator).
 """
 
 from __future__ import annotations
