@@ -1,7 +1,6 @@
 """Lava networks in fixed point, the integer counterparts of `network`. Imports Lava: the child interpreter only.
 
-    neuron level     source a -> neuron -> recorders
-                     source g ->
+    neuron level     source a, g -> neuron -> recorders
     readout level    source x -> Dense, high part -> neuron -> recorders     two Dense on one port where a lane's
                               -> Dense, low part  ->                         weights need more than 8 bits
                               -> ... the same for the gate
@@ -37,11 +36,11 @@ IntArray = npt.NDArray[Any]
 
 def fixed_neuron_network(current: IntArray, gate: IntArray, constants: Mapping[str, Any]) -> Network:
     """The neuron alone: integers `current` and `gate` of shape (T, lanes), `constants` as IntegerNeuron's fields."""
-    sources = [ArraySource(data=np.ascontiguousarray(values, dtype=np.int32)) for values in (current, gate)]
+    source = ArraySource(data=current.astype(np.int32), second=gate.astype(np.int32))
     neuron = GatedResetLIF(lanes=current.shape[1], dtype=np.int32, **constants)
-    sources[0].s_out.connect(neuron.a_in)
-    sources[1].s_out.connect(neuron.g_in)
-    return _network(neuron, sources, {}, len(current), dtype=np.int32, models=MODELS)
+    source.s_out.connect(neuron.a_in)
+    source.g_out.connect(neuron.g_in)
+    return _network(neuron, [source], {}, len(current), dtype=np.int32, models=MODELS)
 
 
 def fixed_readout_network(

@@ -115,8 +115,8 @@ def run_guarded(
     *,
     deadline: float,
     on_poll: Callable[[], None] = lambda: None,
-) -> None:
-    """Run the network that `entry` belongs to for `steps` time steps.
+) -> float:
+    """Run the network that `entry` belongs to for `steps` time steps; returns the seconds that the steps took.
 
     `models` maps every process *instance* to its model: keyed by instance, Lava skips its search, which would execute
     every file beside each process. `deadline` is a `time.monotonic()` value. Raises SimulationFailure.
@@ -130,11 +130,13 @@ def run_guarded(
     executable.assign_runtime_to_all_processes(runtime)
     try:
         runtime.initialize()
+        started = time.perf_counter()
         runtime.start(RunSteps(num_steps=steps, blocking=False))
         while not runtime.finished():
             runtime.check()
             on_poll()
             time.sleep(POLL_SECONDS)
+        return time.perf_counter() - started
     finally:
         runtime.end()
 

@@ -1,7 +1,6 @@
 """Lava networks for the two levels of parity. Imports Lava: only the simulation's own interpreter loads this module.
 
-    neuron level     source I -> neuron -> recorders                    the trained network's own currents and gates
-                     source e ->
+    neuron level     source I, e -> neuron -> recorders                 the trained network's own currents and gates
     readout level    source features+1 -> Dense I -> neuron -> recorders     currents and gates computed in Lava
                                        -> Dense e ->
 
@@ -67,10 +66,10 @@ def neuron_network(
     """The neuron alone: `current` and `gate_logit` of shape (T, lanes), `constants` of GatedResetLIF."""
     steps, lanes = current.shape
     neuron = GatedResetLIF(lanes=lanes, **constants)
-    sources = [ArraySource(data=current), ArraySource(data=gate_logit)]
-    sources[0].s_out.connect(neuron.a_in)
-    sources[1].s_out.connect(neuron.g_in)
-    return _network(neuron, sources, {}, steps)
+    source = ArraySource(data=current, second=gate_logit)
+    source.s_out.connect(neuron.a_in)
+    source.g_out.connect(neuron.g_in)
+    return _network(neuron, [source], {}, steps)
 
 
 def readout_network(
