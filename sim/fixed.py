@@ -23,6 +23,8 @@ from speak_neuro.sim.quantize_readout import FixedReadout, fix_readout
 from speak_neuro.sim.rounding import readout_bounds
 from speak_neuro.sim.worker import INTEGERS
 
+CHUNK = 2**24
+"""Features that are turned into graded spikes at a time."""
 UNBOUNDED = 1e30
 """Stands for no bound, where a value was cut; an infinity would turn into NaN on its way."""
 
@@ -38,7 +40,7 @@ class FixedLevel:
     readout: FixedReadout | None
     current: IntArray
     gate: IntArray
-    payload: IntArray | None
+    payload: npt.NDArray[np.int32] | None
     """(B, L, D + 2) graded spikes, at the readout level."""
     cut: BoolArray
     """Positions with a graded spike beyond its range."""
@@ -80,9 +82,7 @@ def fixed_level(
     else:
         readout = fix_readout(exported, calibration, threshold)
         fixed = readout.fixed
-        payload, cut = readout.payload(trace.features)
-        payload[~valid], cut = 0, cut & valid
-        current, gate = integer_readout(payload, readout.current), integer_readout(payload, readout.gate)
+        payload, cut, current, gate = _in_chunks(readout, trace)
         gain = abs(float(exported.gain[0])) or math.inf
         bounds = readout_bounds(exported, trace, float_run(trace, trace.spikes, trace.membrane))
         current_bound = bounds["current"] + readout.current_bound / gain
@@ -90,6 +90,24 @@ def fixed_level(
     run = integer_run(current, gate, fixed.neuron, valid=valid)
     current_bound = np.where(cut | run.saturated, UNBOUNDED, current_bound)
     return FixedLevel(fixed, readout, current, gate, payload, cut, run, current_bound, gate_bound)
+
+
+def _in_chunks(readout: FixedReadout, trace: Trace) -> tuple[Any, BoolArray, IntArray, IntArray]:
+    """Graded spikes, cuts, currents and gates of a trace, some rows at a time: features are the bulk of a trace."""
+    rows, positions, width = trace.features.shape
+    payload = np.zeros((rows, positions, width + 2), dtype=np.int32)
+    cut = np.zeros((rows, positions), dtype=np.bool_)
+    current, gate = (np.zeros((rows, positions), dtype=np.int64) for _ in range(2))
+    step = max(1, CHUNK // max(1, positions * width))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        real = trace.valid[part]
+        spikes, cuts = readout.payload(trace.features[part])
+        payload[part] = np.where(real[..., None], spikes, 0)
+        cut[part] = cuts & real
+        current[part] = integer_readout(payload[part], readout.current)
+        gate[part] = integer_readout(payload[part], readout.gate)
+    return payload, cut, current, gate
 
 
 def input_unit(exported: ExportedNeuron, fixed: FixedNeuron) -> float:
@@ -147,7 +165,7 @@ def simulate_fixed(
             return {"integers": integers, "current": current, "gate_logit": gate}
         return {
             "integers": integers,
-            "payload": np.swapaxes(found.payload[rows, steps], 0, 1).astype(np.int32),
+            "payload": np.swapaxes(found.payload[rows, steps], 0, 1),
             "part_port": np.array([port for port, _ in parts]),
             "part_weight": np.array([part.weight for _, part in parts]),
             "part_exponent": np.array([part.exponent for _, part in parts]),

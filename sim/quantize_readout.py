@@ -58,12 +58,12 @@ class FixedReadout:
     gate_bound: float
     ranges: dict[str, float] = field(default_factory=dict)
 
-    def payload(self, features: npt.NDArray[np.float32]) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    def payload(self, features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Graded spikes (..., D + 2) of features (..., D), and where one had to be cut (...)."""
         wanted = np.rint(features.astype(np.float64) * 2.0**self.feature_bits)
         cut = np.clip(wanted, -self.payload_limit, self.payload_limit)
         on = np.broadcast_to([1.0, 2.0**BIAS_BITS], (*features.shape[:-1], 2))
-        return np.concatenate((cut, on), axis=-1).astype(np.int64), (cut != wanted).any(axis=-1)
+        return np.concatenate((cut, on), axis=-1).astype(np.int32), (cut != wanted).any(axis=-1)
 
 
 def is_one_hot(trace: Trace) -> bool:
@@ -151,9 +151,9 @@ class _Payload:
 
 def _payloads(trace: Trace, one_hot: bool, headroom: float) -> dict[int, _Payload]:
     """Statistics of graded spikes by p, for every p that 16 bits hold."""
-    features = trace.features[trace.valid].astype(np.float64)
-    largest = np.abs(features).max(axis=0, initial=0.0)
-    sample = features[:: max(1, len(features) // SAMPLES)]
+    features = trace.features[trace.valid]
+    largest = np.abs(features).max(axis=0, initial=0.0).astype(np.float64)
+    sample = features[:: max(1, len(features) // SAMPLES)].astype(np.float64)
     mean_square = (sample**2).mean(axis=0) if len(sample) else largest
     found = {}
     for bits in range(1 if one_hot else 16):
