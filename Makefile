@@ -22,10 +22,11 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml .ci/constraints.txt
+$(STAMP): pyproject.toml .ci/constraints.txt .ci/readers.txt
 	@python=$$(.ci/find-python) && echo "setting up $(VENV) with $$python" && \
 	    { [ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || "$$python" -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[lava,viz,scale,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement .ci/readers.txt
 	@touch $@
 
 # The chain stops at the first command that fails, and its exit code is make's.
