@@ -10,7 +10,8 @@ bits. Half a unit is added to the bias, so that the shift rounds to nearest. The
 that are always on, of payload 1 and 2^15. The gate has a scale of its own, since only its sum's sign counts.
 
 One-hot characters are spikes of payload 1 and a table: p is 0, the bias goes into the table, and the gate's weight is
-its decision, +2 or -2, which no rounding can change.
+its decision, +2 or -2, which no rounding can change. Where 16 bits are too few, the spike's payload is 256 and the
+table has 24 bits in three parts, at exponents -8, 0 and 7 (p and E are 8); nothing is lost to the shift.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ import numpy.typing as npt
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.export.trace_file import Trace
-from speak_neuro.integer import ACCUMULATOR_LIMIT, PAYLOAD_LIMIT, WEIGHT_LIMIT, Part, largest_sum, weight_parts
+from speak_neuro.integer import (
+    ACCUMULATOR_LIMIT,
+    PAYLOAD_LIMIT,
+    WEIGHT_LIMIT,
+    WIDE_EXPONENT,
+    WIDE_WEIGHT_LIMIT,
+    Part,
+    largest_sum,
+    weight_parts,
+)
 from speak_neuro.sim.quantize import HEADROOM, FixedNeuron, check_range, denominator, neuron_at, thresholds
 
 FloatArray = npt.NDArray[np.float64]
@@ -87,26 +97,27 @@ def fix_readout(
     best: tuple[float, int, int, int, list[Part]] | None = None
     for candidate in thresholds(exported, trace, threshold, headroom):
         for bits, payload in statistics.items():
-            for shift in range(MOST_SHIFT + 1):
+            for shift in (bits,) if one_hot else range(MOST_SHIFT + 1):
                 scale = candidate / own * 2.0 ** (shift - bits)
-                parts = _parts(drive * scale, drive_bias * scale * 2.0**bits + _half(shift), payload.limit, -shift)
+                half = 2.0 ** (shift - 1) if shift and not one_hot else 0.0  # makes a right shift round to nearest
+                parts = _parts(drive * scale, drive_bias * scale * 2.0**bits + half, payload.limit, -shift)
                 if parts is None:
                     break  # a finer accumulator only makes the numbers larger
                 error = payload.error(drive, np.rint(drive * scale) / scale - drive)
-                error += (own / candidate) ** 2 / 12 if shift else 0.0
+                error += (own / candidate) ** 2 / 12 if half else 0.0
                 if best is None or error < best[0]:
                     best = error, candidate, bits, shift, parts
                 if error == 0:
                     break
     if best is None:
-        raise _too_wide(exported, trace, drive, drive_bias, statistics, threshold, headroom)
+        raise _too_wide(exported, drive, drive_bias, statistics, threshold, one_hot)
     _, candidate, bits, shift, parts = best
     payload = statistics[bits]
     scale = candidate / own * 2.0 ** (shift - bits)
     rounding = np.rint(drive * scale) / scale - drive
     bound = float(np.abs(drive) @ payload.rounding + np.abs(rounding) @ payload.largest)
     whole = drive_bias * scale * 2.0**bits
-    bound += abs(round(whole) - whole) / (scale * 2.0**bits) + (own / candidate if shift else 0.0)
+    bound += abs(round(whole) - whole) / (scale * 2.0**bits) + (own / candidate if shift and not one_hot else 0.0)
     if one_hot:
         logit = exported.weight[1] + exported.bias[1]
         decision = np.where(logit > exported.gate_threshold[0], 2, -2)
@@ -121,11 +132,6 @@ def fix_readout(
     }
     fixed = neuron_at(exported, trace, candidate)
     return FixedReadout(fixed, bits, payload.limit, shift, parts, gate, gate_unit, one_hot, bound, gate_bound, ranges)
-
-
-def _half(shift: int) -> float:
-    """What makes a right shift round to nearest."""
-    return 2.0 ** (shift - 1) if shift else 0.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def _payloads(trace: Trace, one_hot: bool, headroom: float) -> dict[int, _Payloa
     sample = features[:: max(1, len(features) // SAMPLES)].astype(np.float64)
     mean_square = (sample**2).mean(axis=0) if len(sample) else largest
     found = {}
-    for bits in range(1 if one_hot else 16):
+    for bits in (0, -WIDE_EXPONENT) if one_hot else range(16):
         most = math.ceil(largest.max(initial=0.0) * 2.0**bits * (1 if one_hot else headroom))
         if most > PAYLOAD_LIMIT * (headroom if bits == 0 else 1):
             break
@@ -164,7 +170,7 @@ def _payloads(trace: Trace, one_hot: bool, headroom: float) -> dict[int, _Payloa
         exact = np.zeros_like(largest) if not residue.any() else np.full_like(largest, 2.0 ** -(bits + 1))
         limit = max(1, min(most, PAYLOAD_LIMIT))
         found[bits] = _Payload(limit, exact, largest, (residue**2).sum(axis=0) / max(1, len(sample)), mean_square)
-        if not residue.any():
+        if not residue.any() and not one_hot:
             break
     if not found:
         raise SpeakError(
@@ -176,7 +182,8 @@ def _payloads(trace: Trace, one_hot: bool, headroom: float) -> dict[int, _Payloa
 def _parts(weight: FloatArray, bias: float, limit: int, exponent: int) -> list[Part] | None:
     """Rounded weights with the bias on two channels of payload 1 and 2^15; None when they or their sums do not fit."""
     rounded = np.rint(weight)
-    if np.abs(rounded).max(initial=0.0) > WEIGHT_LIMIT or abs(bias) > 2.0 ** (2 * BIAS_BITS - 1):
+    widest = WIDE_WEIGHT_LIMIT if exponent == WIDE_EXPONENT else WEIGHT_LIMIT
+    if np.abs(rounded).max(initial=0.0) > widest or abs(bias) > 2.0 ** (2 * BIAS_BITS - 1):
         return None
     whole = round(bias)
     high = (whole + 2 ** (BIAS_BITS - 1)) >> BIAS_BITS
@@ -203,27 +210,27 @@ def _gate(weight: FloatArray, bias: float, bits: int, payload: _Payload) -> tupl
 
 def _too_wide(
     exported: ExportedNeuron,
-    trace: Trace,
     drive: FloatArray,
     bias: float,
     statistics: dict[int, _Payload],
     threshold: int | None,
-    headroom: float,
+    one_hot: bool,
 ) -> SpeakError:
     """Why no format holds the readout: at the coarsest one, what is too large and by how much."""
     smallest = threshold or denominator(exported)
-    bits = max(statistics)
+    widest, parts = (WIDE_WEIGHT_LIMIT, "three") if one_hot else (WEIGHT_LIMIT, "two")
+    bits = 0 if one_hot else max(statistics)
     scale = smallest / float(exported.threshold[0]) * 2.0**-bits
     largest = max(float(np.abs(drive).max(initial=0.0)), abs(bias) / (statistics[bits].limit or 1))
-    if largest * scale > WEIGHT_LIMIT:
-        more = math.ceil(math.log2(largest * scale / WEIGHT_LIMIT))
+    if largest * scale > widest:
+        more = math.ceil(math.log2(largest * scale / widest))
         return SpeakError(
-            f"the current's weights reach {largest:.6g}; allowed: {WEIGHT_LIMIT / scale:.6g}, what two parts of 8 bits "
+            f"the current's weights reach {largest:.6g}; allowed: {widest / scale:.6g}, what {parts} parts of 8 bits "
             f"hold with threshold {smallest} (this range needs {more} more exponent bit{'s' if more > 1 else ''})"
         )
     limit = statistics[0].limit
     total = float(np.abs(drive).sum() * limit * smallest / float(exported.threshold[0]))
     return SpeakError(
         f"a sum of the current's readout can reach {total:.6g} units; allowed: {ACCUMULATOR_LIMIT} (32 bits), weights "
-        f" smaller by a factor of {total / ACCUMULATOR_LIMIT:.3g}"
+        f"smaller by a factor of {total / ACCUMULATOR_LIMIT:.3g}"
     )

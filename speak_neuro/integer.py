@@ -40,9 +40,12 @@ SHIFT_LIMIT = 6
 """Largest alignment shift of threshold and current; the one that Lava's stock LIF always has."""
 DECAY_BITS = 12
 DECAY_ONE = 2**DECAY_BITS
-WEIGHT_BITS = 16
-"""Bits of a weight that is a high and a low part, each of 8 bits."""
-WEIGHT_LIMIT = 2 ** (WEIGHT_BITS - 1) - 1
+WEIGHT_LIMIT = 2**15 - 1
+"""Largest weight of a high and a low part, each of 8 bits."""
+WIDE_WEIGHT_LIMIT = 2**23 - 1
+"""Largest weight of three parts."""
+WIDE_EXPONENT = -8
+"""The least exponent, and the only one that leaves three parts within the largest, 7."""
 PAYLOAD_LIMIT = 2**15 - 1
 """Largest magnitude of a graded spike."""
 ACCUMULATOR_LIMIT = 2**31 - 1
@@ -181,18 +184,25 @@ class Part(NamedTuple):
 
 
 def weight_parts(weight: Integers, exponent: int = 0) -> list[Part]:
-    """16-bit integer weights (D,) as parts whose sum they are; one part where 8 bits hold them.
+    """Integer weights (D,) as parts whose sum they are: one where 8 bits hold them, two for 16 bits, three for 24.
 
     weight = 2 high * 2^7 + low, with 2 high even and of both signs, low 0 to 255: every 16-bit integer, odd ones too.
+    Three parts need exponents 15 apart, hence an exponent of -8 and payloads that are multiples of 256 to be exact.
     """
     weight = weight.astype(np.int64)
-    if weight.size and (weight.max() > WEIGHT_LIMIT or weight.min() < -WEIGHT_LIMIT - 1):
-        raise ValueError(f"weights run from {weight.min()} to {weight.max()}; allowed: 16 bits")
-    if weight.min(initial=0) >= 0 and weight.max(initial=0) <= 255:
+    limit = WIDE_WEIGHT_LIMIT if exponent == WIDE_EXPONENT else WEIGHT_LIMIT
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
+    if high > limit or low < -limit - 1:
+        raise ValueError(f"weights run from {low} to {high}; allowed: {-limit - 1} to {limit}")
+    if (low >= 0 and high <= 255) or (low >= -256 and high <= 254 and not (weight & 1).any()):
         return [Part(weight, exponent)]
-    if weight.min() >= -256 and weight.max() <= 254 and not (weight & 1).any():
-        return [Part(weight, exponent)]
-    return [Part(2 * (weight >> 8), exponent + 7), Part(weight & 255, exponent)]
+    if high <= WEIGHT_LIMIT and low >= -WEIGHT_LIMIT - 1:
+        return [Part(2 * (weight >> 8), exponent + 7), Part(weight & 255, exponent)]
+    return [
+        Part(2 * (weight >> 16), exponent + 15),
+        Part(weight >> 8 & 255, exponent + 8),
+        Part(weight & 255, exponent),
+    ]
 
 
 def integer_readout(payload: Integers, parts: list[Part]) -> IntArray:

@@ -164,6 +164,25 @@ def test_fixed_point_readout_equals_the_integer_reference(exponents: tuple[int, 
 
 @lava
 @needs_lava
+def test_a_one_hot_table_of_24_bits_in_lava() -> None:
+    """Three Dense on one port, payload 256."""
+    rng = np.random.default_rng(8)
+    exported, trace = fixtures.make_trace(["some text, seven letters"] * 3, grid=False, width=7)
+    features = np.zeros_like(trace.features)
+    np.put_along_axis(features, rng.integers(0, 7, (*trace.current.shape, 1)), 1, axis=2)
+    values = fixtures.fields(trace)
+    del values["membrane"], values["spikes"]
+    both = features @ exported.weight.T + exported.bias
+    values |= {"features": features, "current": both[..., 0].copy(), "gate_logit": both[..., 1].copy()}
+    trace = fixtures.run_again(exported, values)
+    section, _ = compare_fixed(exported, trace, levels=["readout"], timeout=60)
+    assert section["readout"]["passed"]
+    assert section["readout"]["format"]["current_parts"] == [7, 0, -8]
+    assert section["readout"]["float"]["agreement"] == 1
+
+
+@lava
+@needs_lava
 def test_stock_lif_is_an_independent_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     current = np.random.default_rng(6).integers(-20, 45, (200, 60))

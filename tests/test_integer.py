@@ -15,6 +15,7 @@ from speak_neuro.integer import (
     MANTISSA_LIMIT,
     SHIFT_LIMIT,
     STATE_LIMIT,
+    WIDE_EXPONENT,
     IntegerNeuron,
     Part,
     float32_fraction,
@@ -166,8 +167,23 @@ def test_parts_hold_every_sixteen_bit_weight_within_the_hardware_rules() -> None
     assert not (high & 1).any()
     assert (high.min(), high.max()) == (-256, 254)
     assert (low.min(), low.max()) == (0, 255)
-    with pytest.raises(ValueError, match="allowed: 16 bits"):
+    with pytest.raises(ValueError, match="weights run from 0 to 32768; allowed: -32768 to 32767"):
         weight_parts(np.array([2**15]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(2**23), 2**23 - 1) | st.sampled_from([-(2**23), 2**23 - 1, 0, 255, -1]), min_size=1))
+def test_three_parts_hold_every_weight_of_24_bits(weights: list[int]) -> None:
+    """A payload of 256 makes up for the least exponent, and no exponent is beyond the largest."""
+    parts = weight_parts(np.array(weights), WIDE_EXPONENT)
+    assert all(-8 <= part.exponent <= 7 for part in parts)
+    for part in parts:
+        mixed = (part.weight < 0).any()
+        assert not mixed or not (part.weight & 1).any()
+        assert part.weight.min() >= (-256 if mixed else 0)
+        assert part.weight.max() <= 255
+    one_hot = 256 * np.eye(len(weights), dtype=np.int64)
+    assert integer_readout(one_hot, parts).tolist() == weights
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.integer import ACCUMULATOR_LIMIT, STATE_LIMIT, WEIGHT_LIMIT, largest_sum, representable_threshold
+from speak_neuro.integer import (
+    ACCUMULATOR_LIMIT,
+    STATE_LIMIT,
+    WEIGHT_LIMIT,
+    integer_readout,
+    largest_sum,
+    representable_threshold,
+)
 from speak_neuro.sim.fixed import UNBOUNDED, fixed_level
 from speak_neuro.sim.fixed_parity import against_float, in_float32, in_float_units
 from speak_neuro.sim.quantize import fix_current, fix_neuron, largest_threshold
@@ -258,15 +265,39 @@ def test_a_reset_scale_without_a_multiple() -> None:
 def test_weights_that_need_more_exponent_bits() -> None:
     exported, trace = one_hot_trace()
     weight = exported.weight.copy()
-    weight[0, 3] = 1e5
+    weight[0, 3] = 1e7
     message = refused(replace(exported, weight=weight), trace, "readout")
-    assert "the current's weights reach 100000" in message
     assert (
-        "allowed: 6553.4, what two parts of 8 bits hold with threshold 5 (this range needs 4 more exponent bits)"
+        "the current's weights reach 1e+07; allowed: 1.67772e+06, what three parts of 8 bits hold with threshold 5"
         in (message)
     )
-    weight[0, 3] = 6500
+    assert "(this range needs 3 more exponent bits)" in message
+    weight[0, 3] = 1.6e6
     assert fix_readout(replace(exported, weight=weight), trace).fixed.neuron.threshold == 5
+
+    exported, trace = fixtures.make_trace(TEXTS, grid=False)
+    weight = exported.weight.copy()
+    weight[0, 3] = 3e9
+    message = refused(replace(exported, weight=weight), trace, "readout")
+    assert "what two parts of 8 bits hold" in message
+    assert "more exponent bits)" in message
+
+
+def test_a_table_of_sixteen_bits_or_more() -> None:
+    """Two parts where T is small, three parts of the full resolution where it is not: both are exact tables."""
+    exported, trace = one_hot_trace()
+    table = (exported.weight + exported.bias[:, None])[0].astype(np.float64)
+    for threshold, parts, payload in ((5120, 2, 1), (None, 3, 256)):
+        readout = fix_readout(exported, trace, threshold)
+        assert (len(readout.current), readout.payload_limit) == (parts, payload)
+        spikes, _ = readout.payload(np.eye(7, dtype=np.float32))
+        np.testing.assert_array_equal(
+            integer_readout(spikes, readout.current), np.rint(table * readout.fixed.neuron.threshold)
+        )
+    found = fixed_level("readout", exported, trace)
+    compared, _ = against_float(found, exported, trace)
+    assert compared["agreement"] == 1
+    assert compared["worst_current_error"] < 1e-6
 
 
 def test_features_beyond_a_graded_spike() -> None:
