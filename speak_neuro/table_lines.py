@@ -7,7 +7,6 @@ The output is the same as line by line with `speak_neuro.lines`, byte for byte.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro import compiled
+from speak_neuro import compiled_lines
+from speak_neuro.compiled_ids import PADDING, look_up
+from speak_neuro.compiled_lines import LINES, TOKEN_OPEN, TOKENS
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import invalid_utf8
 from speak_neuro.table import CompiledTable
@@ -75,7 +76,7 @@ class Carried:
     characters_before: int = 0
     held: bytes = b""
     """The open token, where its bytes are needed once more."""
-    fields: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(compiled.STATE_SIZE, np.int64))
+    fields: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(compiled_lines.STATE_SIZE, np.int64))
 
 
 def pieces(source: Source, block: int = BLOCK) -> Iterator[Piece]:
@@ -165,22 +166,41 @@ class LineTokenizer:
             before = Piece(piece.raw[:good], piece.offset, False)
             return Output(self._render(before, name, self._fresh()).data if good else memoryview(b""), Counts(), error)
         data, last, ends, cuts = scanned.data, scanned.last, scanned.ends, scanned.cuts
-        fields[compiled.LINES] = fields[compiled.TOKENS] = 0
+        fields[LINES] = fields[TOKENS] = 0
         if style in ("json", "marked"):
             out = np.empty((6 if style == "json" else 1) * last + 8 * cuts + 16, np.uint8)
-            size = compiled.render_text(data, 0, last, ends, cuts, style == "json", fields, out)
+            size = compiled_lines.render_text(data, 0, last, ends, cuts, style == "json", fields, out)
         elif self._slots is not None:
-            out, ids = np.empty(12 * last + 4 * cuts + 16, np.uint8), np.empty(last + compiled.PADDING, np.int32)
-            size, start = compiled.render_ids(data, 0, last, ends, cuts, *self._slots, fields, ids, out)
-            carried.held = data[start:last].tobytes()
+            out = np.empty(12 * last + 4 * cuts + 16, np.uint8)
+            size = self._render_ids(scanned, carried, out)
         else:
             out, by_characters = np.empty(56 * cuts + 16, np.uint8), style == "spans"
             base = carried.characters_before if by_characters else carried.bytes_before - held
-            size = compiled.render_spans(data, ends, cuts, int(by_characters), base, fields, out)
+            size = compiled_lines.render_spans(data, ends, cuts, int(by_characters), base, fields, out)
         carried.bytes_before += last - held
         carried.characters_before += scanned.characters
-        lines, tokens = int(fields[compiled.LINES]), int(fields[compiled.TOKENS])
+        lines, tokens = int(fields[LINES]), int(fields[TOKENS])
         return Output(out[:size].data, Counts(lines, scanned.characters - lines, tokens))
+
+    def _render_ids(self, scanned: Scanned, carried: Carried, out: npt.NDArray[np.uint8]) -> int:
+        """An open token is held until it is whole; when it can no longer be in the vocabulary, it goes on as bytes."""
+        assert self._slots is not None
+        data, last, ends, fields = scanned.data, scanned.last, scanned.ends[: scanned.cuts, 0], carried.fields
+        spilled = bool(fields[TOKEN_OPEN])
+        closes_line = data[ends - 1] == LINE_FEED
+        lines = int(closes_line.sum())
+        ids, sizes = np.empty(last + PADDING, np.int32), np.empty(lines, np.int64)
+        count, start = look_up(data, 0, scanned.ends, len(ends), LINE_FEED, spilled, *self._slots, ids, sizes)
+        # An empty cut, a line feed behind a cut, is no token, unless it closes one that went before as bytes.
+        empty = np.diff(ends, prepend=0) == closes_line
+        fields[TOKENS] = len(ends) - int(empty.sum()) + int(spilled and bool(empty[:1].any()))
+        spilled = spilled and not len(ends)
+        if spilled or last - start > LONGEST:
+            ids[count : count + last - start] = data[start:last]
+            count, start, spilled = count + last - start, last, True
+        fields[TOKEN_OPEN] = spilled
+        carried.held = data[start:last].tobytes()
+        return int(compiled_lines.render_ids(ids, count, sizes, lines, fields, out))
 
 
 def count_tokens(table: CompiledTable, source: Source, name: str, counter: TokenCounter, threads: int = 1) -> None:
@@ -224,8 +244,3 @@ def _scan(scanner: Scanner, piece: Piece, carried: Carried) -> Scanned:
     ends = np.empty((len(piece.raw) + 1, 2), np.int32)
     characters, cuts, stop = scanner.scan(data, held, last, False, carried.running, ends)
     return Scanned(data, last, ends, cuts, characters, None if stop == last else stop - held)
-
-
-def default_threads() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -96,7 +96,7 @@ class Scanner:
 
 def padded(raw: bytes) -> ByteArray:
     """The bytes in a buffer of their own, with room behind for reading whole words."""
-    from speak_neuro.compiled import PADDING
+    from speak_neuro.compiled_ids import PADDING
 
     data = np.zeros(len(raw) + PADDING, dtype=np.uint8)
     data[: len(raw)] = np.frombuffer(raw, dtype=np.uint8)
@@ -170,7 +170,7 @@ class TableTokenizer:
         vocabulary = self._vocabulary()
         if not self.compiled(len(text)):
             return vocabulary.encode(self.tokens(text))
-        from speak_neuro.compiled import PADDING, look_up
+        from speak_neuro.compiled_ids import PADDING, look_up
 
         raw = text.encode("utf-8", "surrogatepass")
         data, size, scanner, slots = padded(raw), len(raw), self.scanner, vocabulary.slots
@@ -221,7 +221,8 @@ class TableTokenizer:
         vocabulary = self._vocabulary()
         if not self.compiled(sum(map(len, texts))):
             return [self.encode(text) for text in texts]
-        from speak_neuro.compiled import BREAK, look_up
+        from speak_neuro.compiled import BREAK
+        from speak_neuro.compiled_ids import look_up
 
         slots = vocabulary.slots
 

@@ -32,7 +32,7 @@ _ADVICE = "make one with speak-tokenize --build-vocabulary"
 
 
 class Slots(NamedTuple):
-    """The hash table of compiled code, see `speak_neuro.compiled`."""
+    """The hash table of compiled code, see `speak_neuro.compiled_ids`."""
 
     slots: npt.NDArray[np.uint64]
     offsets: npt.NDArray[np.int64]
@@ -117,7 +117,7 @@ class Vocabulary:
     @cached_property
     def slots(self) -> Slots:
         """The hash table of compiled code, at most half full."""
-        from speak_neuro.compiled import PADDING, insert_all
+        from speak_neuro.compiled_ids import PADDING, insert_all
 
         lengths = np.array([len(token) for token in self.tokens], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -173,7 +173,7 @@ class TokenCounter:
 
     def add(self, data: npt.NDArray[np.uint8], start: int, ends: npt.NDArray[np.int32], separator: int) -> int:
         """Count the tokens that end at `ends` (n, 2), the first from `start` -> start of the token after them."""
-        from speak_neuro.compiled import PADDING, count, insert_all
+        from speak_neuro.compiled_ids import PADDING, count, insert_all
 
         done = 0
         while True:

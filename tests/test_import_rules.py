@@ -26,6 +26,8 @@ NUMPY_ONLY = {
     "table_lines",
     "vocabulary",
     "compiled",
+    "compiled_ids",
+    "compiled_lines",
     "shards",
 }
 TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}

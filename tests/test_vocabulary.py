@@ -97,7 +97,7 @@ def many_tokens(n: int) -> list[bytes]:
 
 
 def test_compiled_lookup_and_counter_are_exact() -> None:
-    from speak_neuro.compiled import look_up
+    from speak_neuro.compiled_ids import look_up
 
     tokens = many_tokens(60000)
     known, unknown = tokens[::2], tokens[1:1000:2]
