@@ -48,7 +48,9 @@ def compile_table(
         raise UnsupportedExport("has no table: " + "; ".join(reasons))
     encoder = system.tokenizer.encoder
     if isinstance(encoder, ConvolutionEncoder):
-        parts = encoder.tables.detach().cpu().numpy().astype(np.float32)
+        grid = system.tokenizer.grid
+        tables = encoder.tables if grid is None else grid.features(encoder.tables, parts=True)
+        parts = tables.detach().cpu().numpy().astype(np.float32)
         current, gate = parts[:, :, 0].copy(), parts[:, :, 1].copy()
     else:
         found = BoundaryEngine(system, config).table

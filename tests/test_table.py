@@ -31,20 +31,22 @@ from speak_neuro.table_text import TableTokenizer
 from speak_neuro.text import Speak
 
 
-def build(alphabet: Alphabet, encoder: str = "linear", **neuron: object) -> tuple[System, RunConfig]:
+def build(
+    alphabet: Alphabet, encoder: str = "linear", grid: str = "none", **neuron: object
+) -> tuple[System, RunConfig]:
     """An untrained network whose neuron fires often."""
     torch.manual_seed(1)
     config = RunConfig(
-        tokenizer=TokenizerConfig(encoder=encoder, encoder_width=16, context=4),
+        tokenizer=TokenizerConfig(encoder=encoder, encoder_width=16, context=4, grid=grid),
         neuron=NeuronConfig(**neuron),  # type: ignore[arg-type]
         model=ModelConfig(width=16, heads=2, inner=24, pre_layers=1, shortened_layers=1, post_layers=1),
     )
     system = System(config, len(alphabet))
     with torch.no_grad():
         if encoder == "convolution":
-            tables = system.tokenizer.encoder.tables
-            tables.normal_(0, 0.1)
-            tables[0, :, 0] += 0.3
+            parameter, gain = system.tokenizer.encoder.sixteenths, system.tokenizer.encoder.GAIN
+            parameter.normal_(0, 0.1 / gain)
+            parameter[0, :, 0] += 0.3 / gain
         else:
             system.tokenizer.current_readout.weight.normal_(0, 0.1)
             system.tokenizer.current_readout.bias.fill_(0.3)
@@ -86,6 +88,19 @@ def test_every_script_as_by_the_network(encoder: str, backend: str, neuron: dict
         assert np.array_equal(table.spans(text), expected)
         assert np.array_equal(table.spans(text, "byte"), speak.spans(text, "byte"))
         assert len(expected) > 100 or neuron.get("reset_mode") == "none"
+
+
+@pytest.mark.parametrize("encoder", ["linear", "convolution"])
+def test_on_the_integer_grid(encoder: str) -> None:
+    text = embedded_text("en")[:3000]
+    alphabet = Alphabet.learn(text, limit=40)
+    system, config = build(alphabet, encoder, grid="loihi2")
+    expected = Speak(BoundaryEngine(system, config), alphabet).spans(text)
+    for backend in ("numpy", "numba"):
+        assert np.array_equal(
+            TableTokenizer(compile_table(system, config, alphabet), backend=backend).spans(text), expected
+        )
+    assert len(expected) > 100
 
 
 def test_a_run_with_tanh_has_a_table() -> None:
