@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--dropout", type=float, help="dropout of the systems (default: each size's own)")
+    parser.add_argument("--acceptance-share", type=float, default=1.0, help="share of visits decided (default: 1)")
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--memory-of", nargs=2, metavar=("SYSTEM", "SIZE"), help=argparse.SUPPRESS)
@@ -89,7 +90,7 @@ def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """SPEAK's step and DTP's, taking turns."""
-    config, device = at_rest(configuration(size, arguments.dropout)), arguments.device
+    config, device = at_rest(configuration(size, arguments.dropout, arguments.acceptance_share)), arguments.device
     speak = speak_step(config, device)
     rate = 1 / speak()["sf"]
     steps = {"speak": speak, "dtp-gumbel": gumbel_step(config, device, rate)}
@@ -108,6 +109,7 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": config.training.batch,
         "window": config.training.window,
         "dropout": config.model.dropout,
+        "acceptance_share": config.training.acceptance_share,
         "precision": config.training.precision,
     }
     for name, times in seconds.items():
@@ -153,7 +155,7 @@ def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
 
     import torch
 
-    config = configuration(size, arguments.dropout)
+    config = configuration(size, arguments.dropout, arguments.acceptance_share)
     build = {"speak": speak_step, "dtp-gumbel": gumbel_step}[system]
     step = build(config, arguments.device)
     for _ in range(3):
@@ -166,6 +168,7 @@ def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
 
 def memory_in_its_own_process(system: str, size: str, arguments: argparse.Namespace) -> float:
     flags = ["--memory-of", system, size, "--threads", str(arguments.threads), "--device", arguments.device]
+    flags += ["--acceptance-share", str(arguments.acceptance_share)]
     if arguments.dropout is not None:
         flags += ["--dropout", str(arguments.dropout)]
     done = subprocess.run([sys.executable, __file__, *flags], stdout=subprocess.PIPE, text=True, check=True)

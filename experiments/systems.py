@@ -31,9 +31,12 @@ TINY = RunConfig(
 SIZES = {"tiny": TINY, **PRESETS}
 
 
-def configuration(size: str, dropout: float | None) -> RunConfig:
+def configuration(size: str, dropout: float | None, acceptance_share: float = 1.0) -> RunConfig:
     """A size by name, its dropouts replaced unless None."""
     config = SIZES[size]
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, acceptance_share=acceptance_share)
+    )
     if dropout is None:
         return config
     model = dataclasses.replace(config.model, dropout=dropout, attention_dropout=dropout)

@@ -144,6 +144,9 @@ class TrainingConfig:
         choices=("metropolis", "literal", "greedy", "always", "never"),
     )
     temperature: float = option(1.0, "tau of the metropolis rule, in nats per window", 1e-6)
+    acceptance_share: float = option(
+        1.0, "share of the visits at which acceptance is decided; less is faster with dropout", 1e-3, 1.0, added=True
+    )
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
     rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)
     joint_encoder: bool = option(False, "let L_mem and L_reset train the shared layers of the hourglass encoder")

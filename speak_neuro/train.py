@@ -230,16 +230,19 @@ def decide(
 ) -> dict[str, float]:
     """Accept the neuron's spikes as proxy, window by window, after a window's first visit.
 
+    `acceptance_share` below 1 decides at that share of the visits, drawn window by window, for that share of the cost.
     Both losses come from the same weights and no dropout. Without dropout in the model the training pass already gave
     the candidate's, and its pre-layers serve the proxy.
     """
     config, model = trainer.config, trainer.system.language_model
-    visited = trainer.proxy.visited(starts, config.window)
+    judged = trainer.proxy.visited(starts, config.window)
     trainer.proxy.mark_visited(starts, config.window)
-    if not visited.any():
+    if config.acceptance_share < 1:
+        judged &= np.random.default_rng((config.seed, trainer.step, 1)).random(len(starts)) < config.acceptance_share
+    if not judged.any():
         return {}
     # Only windows whose two segmentations differ, and that may be accepted, cost a forward pass.
-    differ = (spikes != proxy).any(1).cpu().numpy() & visited
+    differ = (spikes != proxy).any(1).cpu().numpy() & judged
     rows = torch.from_numpy(np.flatnonzero(differ)).to(ids.device)
     candidate, current = candidate_nats.clone(), candidate_nats.clone()
     if len(rows):
@@ -262,12 +265,12 @@ def decide(
         temperature=config.temperature,
         uniform=uniform,
     )
-    accepted &= visited
+    accepted &= judged
     trainer.proxy.write(starts, spikes.cpu().numpy(), accepted)
-    judged = torch.from_numpy(visited).to(ids.device)
+    chosen = torch.from_numpy(judged).to(ids.device)
     return {
-        "accepted": float(accepted.sum() / visited.sum()),
-        "changed": float((accepted & differ).sum() / visited.sum()),
-        "nats_candidate": float(candidate[judged].mean()),
-        "nats_proxy": float(current[judged].mean()),
+        "accepted": float(accepted.sum() / judged.sum()),
+        "changed": float((accepted & differ).sum() / judged.sum()),
+        "nats_candidate": float(candidate[chosen].mean()),
+        "nats_proxy": float(current[chosen].mean()),
     }

@@ -322,3 +322,16 @@ def test_the_convolution_encoder_learns() -> None:
     moved = (trainer.system.tokenizer.encoder.tables.detach() - before).abs().amax(dim=(1,))
     assert (moved > 0.01).all()
     assert np.mean([r["loss_mem"] for r in records[-10:]]) < 0.8 * np.mean([r["loss_mem"] for r in records[:10]])
+
+
+def test_acceptance_at_a_share_of_the_visits() -> None:
+    """Fewer windows are judged, the others keep their proxy; which ones is a function of seed and step."""
+    start = build().proxy.read([0], len(TEXT)).copy()
+    changed = []
+    for share in (1.0, 0.3):
+        trainer = build(change(acceptance="always", acceptance_share=share))
+        for _ in range(50):
+            train_step(trainer)
+        changed.append(int((trainer.proxy.read([0], len(TEXT)) != start).sum()))
+    assert 0 < changed[1] < 0.7 * changed[0]
+    assert curve(change(acceptance_share=0.3), 40) == curve(change(acceptance_share=0.3), 40)
