@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the tests
+# of Ctrl-C need the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_FLAGS = (
     "--encoder-width 16 --context 3 --width 32 --heads 2 --inner 64 --pre-layers 1 --shortened-layers 1 "
