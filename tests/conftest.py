@@ -1,4 +1,4 @@
-"""Fixtures shared by the suite: a tiny run trained once, and a guard against uninitialised memory."""
+"""Fixtures shared by the suite: a tiny run trained once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the tests
-# of Ctrl-C need the signal.
+# A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the
+# tests of Ctrl-C need the signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_FLAGS = (
