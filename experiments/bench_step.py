@@ -27,11 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_hourglass import PRESETS as MODELS
 from bench_hourglass import measure_preset
-from systems import SIZES, configuration, gumbel_step, speak_step
+from systems import SIZES, configuration, gumbel_step, prepare, speak_step
 
-from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
+from speak_neuro.command import device_name, result_record, run_command, write_json
 from speak_neuro.config import RunConfig
-from speak_neuro.errors import SpeakError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,14 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def bench(arguments: argparse.Namespace) -> int:
     import torch
 
-    for name in ("repeats", "threads"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
-    if arguments.device != "cpu" and not torch.cuda.is_available():
-        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
-    if arguments.json is not None:
-        check_writable(arguments.json)
-    torch.set_num_threads(arguments.threads)
+    prepare(arguments, "repeats")
     if arguments.memory_of:
         print(json.dumps(peak_memory(*arguments.memory_of, arguments)))
         return 0

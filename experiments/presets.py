@@ -39,19 +39,22 @@ SMALL = RunConfig(
     ),
 )
 
+# Dynamic token pooling's Hourglass of Table 1.
+DTP = ModelConfig(
+    width=512,
+    heads=8,
+    inner=2048,
+    pre_layers=2,
+    shortened_layers=8,
+    post_layers=2,
+    dropout=0.1,
+    attention_dropout=0.1,
+)
+
 # One GPU, an hour or so.
 GPU = RunConfig(
     tokenizer=TokenizerConfig(encoder="hourglass"),
-    model=ModelConfig(
-        width=512,
-        heads=8,
-        inner=2048,
-        pre_layers=2,
-        shortened_layers=4,
-        post_layers=2,
-        dropout=0.1,
-        attention_dropout=0.1,
-    ),
+    model=dataclasses.replace(DTP, shortened_layers=4),
     training=TrainingConfig(
         steps=20000,
         batch=32,
@@ -69,16 +72,7 @@ GPU = RunConfig(
 # The paper's Table 1 (DTP's model and schedule): 200,000 steps of 8 x 2048 characters.
 PAPER = RunConfig(
     tokenizer=TokenizerConfig(encoder="hourglass"),
-    model=ModelConfig(
-        width=512,
-        heads=8,
-        inner=2048,
-        pre_layers=2,
-        shortened_layers=8,
-        post_layers=2,
-        dropout=0.1,
-        attention_dropout=0.1,
-    ),
+    model=DTP,
     training=TrainingConfig(
         steps=200_000,
         batch=8,

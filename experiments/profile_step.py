@@ -17,10 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from systems import SIZES, configuration, speak_trainer
+from systems import SIZES, configuration, prepare, speak_trainer
 
-from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
-from speak_neuro.errors import SpeakError
+from speak_neuro.command import device_name, result_record, run_command, write_json
 
 PARTS = ("data", "pre", "tokenizer", "decode", "losses", "backward", "acceptance", "optimiser", "metrics")
 OPERATORS = 12
@@ -40,14 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def profile_step(arguments: argparse.Namespace) -> int:
     import torch
 
-    for name in ("steps", "threads"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
-    if arguments.device != "cpu" and not torch.cuda.is_available():
-        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
-    if arguments.json is not None:
-        check_writable(arguments.json)
-    torch.set_num_threads(arguments.threads)
+    prepare(arguments, "steps")
     card = torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else None
     metrics = measure(arguments)
     print(f"{arguments.size}, {card or device_name()}, {arguments.threads} thread(s)")

@@ -11,6 +11,7 @@ given boundary rate, since the number of tokens decides much of a step's time.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from typing import Any
 
 from presets import PRESETS
 
+from speak_neuro.command import check_writable
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
+from speak_neuro.errors import SpeakError
 
 Step = Callable[[], dict[str, float]]
 
@@ -29,6 +32,20 @@ TINY = RunConfig(
     training=TrainingConfig(batch=8, window=512),
 )
 SIZES = {"tiny": TINY, **PRESETS}
+
+
+def prepare(arguments: argparse.Namespace, count: str) -> None:
+    """Check a benchmark's `count`, --threads, --device and --json before any work, and set the number of threads."""
+    import torch
+
+    for name in (count, "threads"):
+        if getattr(arguments, name) < 1:
+            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
+    if arguments.json is not None:
+        check_writable(arguments.json)
+    torch.set_num_threads(arguments.threads)
 
 
 def configuration(size: str, dropout: float | None, acceptance_share: float = 1.0) -> RunConfig:
