@@ -25,7 +25,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml .ci/constraints.txt .ci/readers.txt
 	@python=$$(.ci/find-python) && echo "setting up $(VENV) with $$python" && \
 	    { [ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || "$$python" -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[lava,viz,scale,dev]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[lava,hf,stats,viz,scale,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement .ci/readers.txt
 	@touch $@
 
