@@ -2,13 +2,13 @@
 
 python experiments/gtok.py                                  preset smoke on the embedded text
 python experiments/gtok.py --data my.txt --out runs/mine    any UTF-8 file, or folder of .txt, in any language
+python experiments/gtok.py --data texts/                    a folder with train.txt, valid.txt and test.txt as they are
 python experiments/gtok.py --out runs/mine --resume         go on where the run stopped
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data import add_data_flags, read_data
 from presets import PRESETS, faithful
 
 from speak_neuro.command import (
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--preset", choices=sorted(PRESETS), default="smoke", help="settings to start from (default: smoke)"
     )
     parser.add_argument("--faithful", action="store_true", help="the letter of the paper; flags still override it")
-    parser.add_argument("--data", type=Path, help="UTF-8 text, or folder of .txt files (default: the embedded text)")
+    add_data_flags(parser)
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint, with the run's own settings"
@@ -106,66 +107,45 @@ def train(arguments: argparse.Namespace) -> int:
         preset = PRESETS[arguments.preset]
         config = override(faithful(preset) if arguments.faithful else preset, arguments)
 
-    from speak_neuro.corpus import embedded_text, read_text, split
     from speak_neuro.device import choose_device, describe_device
 
     device = choose_device(arguments.device)
-    parts = split(read_text(arguments.data) if arguments.data else embedded_text())
-    check_lengths(parts, config)
-    data = {
-        "source": str(arguments.data) if arguments.data else "embedded en",
-        "characters": sum(map(len, parts)),
-        "sha256": digest(parts),
-    }
-    if run is not None and not same_text(run.record.get("data", {}), data):
-        raise SpeakError(f"{folder}: was trained on {run.record.get('data')}; give the same --data to resume it")
+    data = read_data(arguments, config, folder, run)
     command = f"python experiments/{arguments.command_line}"
 
     import torch
     from tqdm import tqdm
 
-    from speak_neuro.alphabet import Alphabet
     from speak_neuro.checkpoint import EXEMPLAR, STATE, System, write_config
     from speak_neuro.evaluation import evaluate
-    from speak_neuro.exemplar import UnigramExemplar
     from speak_neuro.fit import fit, resume
-    from speak_neuro.proxy import ProxyStore
     from speak_neuro.train import Trainer
 
-    alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
-    if (folder / EXEMPLAR).exists() and run is not None:
-        exemplar = UnigramExemplar.load(folder / EXEMPLAR)
-    else:
-        if not arguments.quiet:
-            print("learning the exemplar's pieces", file=sys.stderr)
-        exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
     # Up to here nothing was written or removed: all that can be wrong with the input is known by now.
     if run is None:
         if folder.exists():
             shutil.rmtree(folder)
         record = {
-            "data": data,
+            "data": data.record,
             "command": command,
             "versions": package_versions(),
             "commit": commit(),
             "device": describe_device(device),
         }
-        write_config(folder, config, alphabet, record)
-        exemplar.save(folder / EXEMPLAR)
+        write_config(folder, config, data.alphabet, record)
+        data.exemplar.save(folder / EXEMPLAR)
 
     torch.manual_seed(config.training.seed)
-    system = System(config, len(alphabet)).to(device)
-    proxy = ProxyStore.create(None, exemplar.boundaries(parts.train))
-    trainer = Trainer.create(system, config.training, alphabet.encode(parts.train), proxy)
+    system = System(config, len(data.alphabet)).to(device)
+    trainer = Trainer.create(system, config.training, data.train, data.proxy())
     if run is not None:
         if (folder / STATE).exists():  # a run that was killed early begins anew
             resume(folder, trainer)
         if config != run.config:
-            write_config(folder, config, alphabet, run.record)
+            write_config(folder, config, data.alphabet, run.record)
         for leftover in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it wrote
             leftover.unlink()
 
-    valid_exemplar, test_exemplar = exemplar.boundaries(parts.valid), exemplar.boundaries(parts.test)
     steps = config.training.steps
     bar = tqdm(total=steps, initial=trainer.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
 
@@ -184,17 +164,17 @@ def train(arguments: argparse.Namespace) -> int:
             )
 
     with bar:
-        fit(folder, trainer, alphabet.encode(parts.valid), valid_exemplar, report, arguments.stop_after)
+        fit(folder, trainer, data.valid, data.valid_exemplar, report, arguments.stop_after)
     if trainer.step < steps:
         print(f"stopped at step {trainer.step} of {steps}; go on with --resume --out {folder}")
         return 0
 
-    found = evaluate(system, alphabet.encode(parts.test), config.training.window, test_exemplar)
+    found = evaluate(system, data.test, config.training.window, data.test_exemplar)
     metrics = {
         **{f"test_{name}": value for name, value in asdict(found).items()},
         "parameters_language_model": count(system.language_model),
         "parameters_tokenizer": count(system.tokenizer),
-        "data": data,
+        "data": data.record,
         "config": to_dict(config),
     }
     record = result_record(command, metrics, describe_device(device))
@@ -208,32 +188,6 @@ def train(arguments: argparse.Namespace) -> int:
         f"({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}"
     )
     return 0
-
-
-def digest(parts: Any) -> str:
-    """SHA-256 of the text."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part.encode())
-    return found.hexdigest()
-
-
-def same_text(recorded: dict[str, Any], data: dict[str, Any]) -> bool:
-    """Whether a run was trained on this text; its path may have changed."""
-    return all(recorded.get(name, data[name]) == data[name] for name in ("characters", "sha256"))
-
-
-def check_lengths(parts: Any, config: RunConfig) -> None:
-    """Refuse a text too short for the configuration before anything is written."""
-    needed = config.training.batch * (config.training.window + 1)
-    if len(parts.train) < needed:
-        raise SpeakError(
-            f"the training part has {len(parts.train)} characters, a batch of {config.training.batch} windows needs "
-            f"{needed}; give more text, or a smaller --window or --batch"
-        )
-    for name in ("valid", "test"):
-        if len(getattr(parts, name)) < 2:
-            raise SpeakError(f"the {name} part has {len(getattr(parts, name))} characters, it needs 2; give more text")
 
 
 def draw(folder: Path) -> None:

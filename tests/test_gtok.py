@@ -187,6 +187,27 @@ def test_a_folder_of_texts(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metrics"]["test_bpc"] > 0
 
 
+def test_a_folder_of_parts(gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained and tested as they are, and a resume knows whether they were cut elsewhere."""
+    text = excerpt.read_text(encoding="utf-8")
+    parts, run = tmp_path / "parts", tmp_path / "run"
+    parts.mkdir()
+    cuts = {"train": (0, 9000), "valid": (9000, 9700), "test": (9700, 10200)}
+    for name, (start, end) in cuts.items():
+        (parts / f"{name}.txt").write_text(text[start:end], encoding="utf-8")
+    flags = ["--data", str(parts), "--out", str(run), "--steps", "4"]
+    assert gtok(*flags, "--stop-after", "2") == 0
+    assert gtok(*flags, "--resume") == 0
+    metrics = json.loads((run / "results.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["test_characters"] == 500
+    assert metrics["data"]["parts"] == {"train": 9000, "valid": 700, "test": 500}
+    (parts / "valid.txt").write_text(text[9000:9650], encoding="utf-8")
+    (parts / "test.txt").write_text(text[9650:10200], encoding="utf-8")
+    capsys.readouterr()
+    assert gtok(*flags, "--resume") == 2
+    assert "give the same --data to resume it" in capsys.readouterr().err
+
+
 def test_faithful_restores_the_letter_and_flags_override_it(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
     flags = ["--data", str(excerpt), "--steps", "2", "--faithful", "--reset-positive-weight", "3"]
     assert gtok(*flags, "--out", str(tmp_path / "run")) == 0
