@@ -90,6 +90,7 @@ class TokenizerConfig:
         choices=("none", "loihi2"),
         added=True,
     )
+    encoder_layers: int = option(1, "Linear-LayerNorm-GELU layers of the linear encoder", 1, 16, added=True)
 
     def __post_init__(self) -> None:
         validate(self)

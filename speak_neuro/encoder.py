@@ -1,6 +1,6 @@
 """Context encoders: character ids to the features that the neuron's two readouts see (paper Eq. 2, 7, 8).
 
-    linear      f_t = GELU(LayerNorm(W emb(c_t) + b))                          a function of the character alone
+    linear      f_t = GELU(LayerNorm(W emb(c_t) + b)), once or several times   a function of the character alone
     window      f_t = GELU(LayerNorm(sum_j W_j emb(c_{t-j}) + b)), j < k       a function of the last k characters
     convolution f_t = (T_0[c_t], T_1[c_{t-1}], ..., T_{k-1}[c_{t-k+1}])        the same, and the readouts only add up
     hourglass   f_t = GELU(W h_t + b), h the language model's pre-layers       a function of the whole prefix
@@ -17,19 +17,22 @@ from speak_neuro.config import ModelConfig, TokenizerConfig
 
 
 class LinearEncoder(nn.Module):
-    """Embedding, Linear, LayerNorm, GELU: (B, L) ids -> (B, L, D)."""
+    """Embedding, then `layers` times Linear, LayerNorm, GELU: (B, L) ids -> (B, L, D)."""
 
     needs_hidden = False
     left_context = 0
 
-    def __init__(self, vocabulary: int, width: int) -> None:
+    def __init__(self, vocabulary: int, width: int, layers: int = 1) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.linear = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
+        more = [nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.GELU()) for _ in range(layers - 1)]
+        self.more = nn.Sequential(*more)
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
-        return nn.functional.gelu(self.norm(self.linear(self.embedding(ids))))
+        features = nn.functional.gelu(self.norm(self.linear(self.embedding(ids))))
+        return self.more(features)  # type: ignore[no-any-return]
 
 
 class WindowEncoder(nn.Module):
@@ -155,7 +158,7 @@ def build_encoder(
 ) -> tuple[LinearEncoder | WindowEncoder | ConvolutionEncoder | HourglassEncoder, int]:
     """The encoder that `config` names, and the width of its features."""
     if config.encoder == "linear":
-        return LinearEncoder(vocabulary, config.encoder_width), config.encoder_width
+        return LinearEncoder(vocabulary, config.encoder_width, config.encoder_layers), config.encoder_width
     if config.encoder == "window":
         return WindowEncoder(vocabulary, config.encoder_width, config.context), config.encoder_width
     if config.encoder == "convolution":
