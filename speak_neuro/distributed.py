@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,7 +32,6 @@ Rows = TypeVar("Rows", Tensor, np.ndarray[Any, Any])
 
 BUCKET_ELEMENTS = 1 << 23
 """Gradients are sent in pieces of at least so many numbers: few messages, bounded memory."""
-CHUNK_BYTES = 1 << 28
 TIMEOUT = datetime.timedelta(hours=2)
 """How long a process waits for the others: as long as the first may read and prepare a large corpus."""
 
@@ -133,23 +131,6 @@ class Ranks:
         found = torch.from_numpy(data) if self.first else torch.empty(int(size), dtype=torch.uint8)
         self._broadcast(found)
         return found.numpy().tobytes().decode("utf-8", "surrogatepass")
-
-    def share_tensors(
-        self, tensors: dict[str, Tensor], metadata: dict[str, Any]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The first process's host tensors and JSON values, in all of them."""
-        if not self.together:
-            return tensors, metadata
-        shapes = {name: (str(value.dtype).removeprefix("torch."), list(value.shape)) for name, value in tensors.items()}
-        shapes, metadata = json.loads(self.share_text(json.dumps([shapes, metadata]) if self.first else None))
-        shared = {}
-        for name, (kind, shape) in shapes.items():
-            value = tensors[name].contiguous() if self.first else torch.empty(shape, dtype=getattr(torch, kind))
-            if value.numel():
-                for chunk in torch.split(value.view(-1).view(torch.uint8), CHUNK_BYTES):
-                    self._broadcast(chunk)
-            shared[name] = value
-        return shared, metadata
 
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:

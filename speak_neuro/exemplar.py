@@ -108,13 +108,22 @@ class UnigramExemplar:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a tokenizer.json that the `tokenizers` library reads."""
         with atomic_write(path, "w") as stream:
-            stream.write(self._tokenizer.to_str(pretty=True))
+            stream.write(self.to_text())
+
+    def to_text(self) -> str:
+        """What `save` writes."""
+        return str(self._tokenizer.to_str(pretty=True))
+
+    @classmethod
+    def from_text(cls, text: str) -> UnigramExemplar:
+        """The inverse of `to_text`."""
+        return cls(Tokenizer.from_str(text))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UnigramExemplar:
         """Read the model that `save` wrote."""
         try:
-            return cls(Tokenizer.from_str(Path(path).read_text(encoding="utf-8")))
+            return cls.from_text(Path(path).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             reason = " ".join(str(error).split())
             raise SpeakError(f"{os.fspath(path)}: not an exemplar ({reason}); give the file that a run saved") from None

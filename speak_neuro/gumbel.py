@@ -43,18 +43,25 @@ class GumbelPredictor(nn.Module):
             nn.init.normal_(layer.weight, 0.0, 0.02)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, hidden: Tensor, sample: bool | None = None) -> GumbelBoundaries:
-        """`sample`: whether to draw (default: in training) or to take the likelier value of each boundary."""
+    def forward(self, hidden: Tensor, sample: bool | None = None, uniform: Tensor | None = None) -> GumbelBoundaries:
+        """`sample`: whether to draw (default: in training) or to take the likelier value of each boundary.
+
+        `uniform` (B, L) holds u; by default it is drawn here.
+        """
         logit = self.contract(F.gelu(self.expand(hidden))).squeeze(-1).float()
         if self.training if sample is None else sample:
-            return GumbelBoundaries(sample_boundaries(logit, self.temperature), logit)
+            return GumbelBoundaries(sample_boundaries(logit, self.temperature, uniform), logit)
         return GumbelBoundaries((logit > 0).float(), logit)
 
 
-def sample_boundaries(logit: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
-    """b of the logits e, of the same shape: a sample of Bernoulli(sigmoid(e)) with the relaxed sample's gradient."""
+def sample_boundaries(logit: Tensor, temperature: float, uniform: Tensor | None = None) -> Tensor:
+    """b of the logits e, of the same shape: a sample of Bernoulli(sigmoid(e)) with the relaxed sample's gradient.
+
+    `uniform` holds u, drawn from [0, 1), of the same shape; by default it is drawn here.
+    """
     epsilon = torch.finfo(logit.dtype).eps
-    uniform = torch.rand(logit.shape, dtype=logit.dtype, device=logit.device, generator=generator)
+    if uniform is None:
+        uniform = torch.rand_like(logit)
     uniform = uniform.clamp(epsilon, 1 - epsilon)
     # Kept off 0 and 1, where a relaxed sample's density is infinite.
     relaxed = torch.sigmoid((logit + uniform.log() - (-uniform).log1p()) / temperature).clamp(epsilon, 1 - epsilon)

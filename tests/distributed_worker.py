@@ -62,8 +62,6 @@ def equality(ranks: Ranks, value: float) -> str:
 
 def observe(ranks: Ranks) -> dict[str, Any]:
     rows = torch.arange(8).view(4, 2)
-    given = {"a": torch.tensor([True, False]), "b": torch.tensor(2.5, dtype=torch.float64), "c": torch.zeros(0, 3)}
-    tensors, metadata = ranks.share_tensors(given if ranks.first else {}, {"step": 3} if ranks.first else {})
     return {
         "rank": ranks.rank,
         "own": ranks.own(rows).tolist(),
@@ -74,8 +72,6 @@ def observe(ranks: Ranks) -> dict[str, Any]:
         "averaged": averaged(ranks),
         "mean": mean_gradient(ranks),
         "text": [ranks.share_text("ä\ud800\n" if ranks.first else None), ranks.share_text("" if ranks.first else None)],
-        "tensors": {name: [str(value.dtype), value.tolist()] for name, value in tensors.items()},
-        "metadata": metadata,
         "agreed": [agreement(ranks, failing) for failing in ((), (0,), (1,), (0, 1))],
         "equal": [equality(ranks, 1.0), equality(ranks, 0.0), equality(ranks, 0.0 if ranks.first else -0.0)],
     }

@@ -13,7 +13,7 @@ def test_samples_are_exactly_zero_and_one_at_the_logits_rate():
     generator = torch.Generator().manual_seed(0)
     for logit in (-2.0, 0.0, 1.0):
         logits = torch.full((400, 500), logit, requires_grad=True)
-        boundaries = sample_boundaries(logits, 0.5, generator)
+        boundaries = sample_boundaries(logits, 0.5, torch.rand(logits.shape, generator=generator))
         assert set(boundaries.unique().tolist()) == {0.0, 1.0}
         assert float(boundaries.detach().mean()) == pytest.approx(1 / (1 + math.exp(-logit)), abs=0.005)
 
@@ -29,9 +29,9 @@ def test_samples_survive_extreme_logits():
 def test_the_gradient_is_the_relaxed_samples():
     """Recovered from the same draws: d b / d e = b~ (1 - b~) / temperature."""
     logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    boundaries = sample_boundaries(logits, 0.5, torch.Generator().manual_seed(2))
-    (gradient,) = torch.autograd.grad(boundaries.sum(), logits)
     uniform = torch.rand(3, 40, generator=torch.Generator().manual_seed(2))
+    boundaries = sample_boundaries(logits, 0.5, uniform)
+    (gradient,) = torch.autograd.grad(boundaries.sum(), logits)
     relaxed = torch.sigmoid((logits + torch.logit(uniform)) / 0.5).detach()
     assert torch.equal(boundaries, (relaxed > 0.5).float())
     torch.testing.assert_close(gradient, relaxed * (1 - relaxed) / 0.5, rtol=1e-4, atol=1e-6)
