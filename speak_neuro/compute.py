@@ -1,0 +1,91 @@
+"""What training costs in arithmetic: floating-point operations (FLOPs) estimated from sizes and the shortening factor.
+
+A layer of width D and inner width F on n positions (characters or tokens), R rows sharing the distances' projection:
+
+    layer(n) = n (8 D^2 + 4 D F)  +  6 D pairs(n)  +  2 D^2 (n + 1) / R          pairs(n) = n (n + 1) / 2
+               projections, MLP      attention        distances
+
+    forward  = L characters:  layer(L) in each pre- and post-layer,  layer(1 + L / SF) in each shortened layer,
+               2 D V L for the output                                 (vanilla: layer(L) everywhere)
+    step     = B (3 forward + 3 * 2 L P_tokenizer) + B decide         a backward pass costs two forward passes
+    decide   = SPEAK's second look at each window: the layers after pooling once more under the proxy; with dropout,
+               where training's pass cannot serve, everything before pooling once and after it twice
+
+A multiplication and an addition are two operations. Only the pairs that a causal model needs are counted, and what is
+no matrix product is left out. Each tokenizer parameter counts as used once per character, which is too much for an
+embedding's, and each window as judged on its own proxy, which is too much where both segmentations are the same. The
+model's forward pass is exact: the tests compare it with torch's own count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from speak_neuro.config import ModelConfig, RunConfig
+
+
+def layer_flops(positions: float, width: int, inner: int, rows: int = 1, square: bool = False) -> float:
+    """One layer's forward pass over one row; `square`: with all pairs of positions, as a backend without blocks."""
+    pairs = positions * (positions + 1 / 3) if square else positions * (positions + 1) / 2
+    projections = positions * (8 * width**2 + 4 * width * inner)
+    return projections + 6 * width * pairs + 2 * width**2 * (positions + 1) / rows
+
+
+def forward_flops(
+    model: ModelConfig,
+    vocabulary: int,
+    window: int,
+    shortening_factor: float,
+    *,
+    rows: int = 1,
+    shortened: bool = True,
+    square: bool = False,
+) -> tuple[float, float]:
+    """One row's forward pass: (before pooling, after it). Not `shortened`: every layer on characters, as in vanilla."""
+    if shortening_factor < 1:
+        raise ValueError(f"shortening_factor is {shortening_factor}; allowed: at least 1")
+    positions = 1 + window / shortening_factor if shortened else window
+
+    def stack(layers: int, length: float) -> float:
+        return layers * layer_flops(length, model.width, model.inner, rows, square)
+
+    before = stack(model.pre_layers, window)
+    after = stack(model.shortened_layers, positions) + stack(model.post_layers, window)
+    return before, after + 2 * model.width * vocabulary * window
+
+
+def step_flops(config: RunConfig, vocabulary: int, parameters_tokenizer: int, shortening_factor: float) -> float:
+    """One training step of the whole batch."""
+    training, speak = config.training, getattr(config.tokenizer, "kind", "speak") == "speak"
+    before, after = forward_flops(
+        config.model,
+        vocabulary,
+        training.window,
+        shortening_factor,
+        rows=training.batch,
+        shortened=getattr(config.tokenizer, "kind", "speak") != "vanilla",
+    )
+    tokenizer = 2.0 * training.window * parameters_tokenizer
+    row = 3 * (before + after + tokenizer)
+    if speak:
+        dropout = config.model.dropout > 0 or config.model.attention_dropout > 0
+        row += training.acceptance_share * (before + 2 * after if dropout else after)
+    return training.batch * row
+
+
+def cumulative_flops(
+    config: RunConfig,
+    vocabulary: int,
+    parameters_tokenizer: int,
+    steps: Sequence[int],
+    shortening_factors: Sequence[float],
+) -> list[float]:
+    """FLOPs of training up to each of `steps`; the steps before a measured shortening factor count as having it."""
+    if len(steps) != len(shortening_factors):
+        raise ValueError(f"{len(steps)} steps, {len(shortening_factors)} shortening factors; allowed: as many of both")
+    total, done, out = 0.0, 0, []
+    for step, factor in zip(steps, shortening_factors, strict=True):
+        total += (step - done) * step_flops(config, vocabulary, parameters_tokenizer, max(factor, 1.0))
+        done = step
+        out.append(total)
+    return out
