@@ -23,6 +23,8 @@ from speak_neuro.errors import SpeakError
 CURVE = ("step", "bpc", "sf", "seconds")
 """Columns of a validation curve; `seconds` of training, None where the run did not log them."""
 CURVE_POINTS = 40
+AGREEMENT = 0.01
+"""Share by which two scores of one run may differ: rounding flips few boundaries, sampled ones vary a little more."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Record:
     timing: dict[str, Any] | None = None
     """evaluate.py's times, with device, batch and length."""
     protocol: dict[str, Any] | None = None
-    """How evaluate.py scored, where it did."""
+    """Window and stride with which the test text was scored."""
     curve: dict[str, list[Any]] = field(default_factory=dict)
     """Validation over training: a list for each of CURVE."""
 
@@ -167,7 +169,14 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         training_seconds=metrics.get("training_seconds"),
         training_characters=metrics.get("training_characters"),
         device=result.get("device"),
+        protocol=default_protocol(config),
     )
+
+
+def default_protocol(config: dict[str, Any]) -> dict[str, Any] | None:
+    """How gtok.py scores: the training window, sliding by half of itself."""
+    window = config.get("training.window")
+    return None if window is None else {"window": window, "stride": max(1, window // 2)}
 
 
 def from_collected(run: dict[str, Any], base: dict[str, Any], where: Path) -> Record:
@@ -253,7 +262,7 @@ def joined(first: Record, second: Record) -> Record:
     """Two views of one run. Its scores must agree: an evaluation of the same weights on the same text repeats."""
     for name in ("bpc", "sf"):
         a, b = getattr(first, name), getattr(second, name)
-        if a is not None and b is not None and abs(a - b) > 1e-3 * max(abs(a), abs(b)):
+        if a is not None and b is not None and abs(a - b) > AGREEMENT * max(abs(a), abs(b)):
             raise SpeakError(
                 f"{first.name} and {second.name} are the same run (system, data, settings, seed) with {name} {a} and "
                 f"{b}; leave one of them out"

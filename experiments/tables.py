@@ -1,0 +1,346 @@
+"""The paper's tables (1, 3, 4, 5; GTok part) from results, as Markdown.
+
+    python experiments/tables.py experiments/results/comparison.json --out docs/tables_gtok.md
+    python experiments/tables.py runs/comparison evaluation.json --name wiki="encyclopaedic English"
+
+Reads what collect.py, gtok.py --json and evaluate.py --json write, and run folders. A value that nobody measured is an
+en dash. What is compared with what, and how, is in docs/comparison.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from curves import equal_budgets
+from groups import BUDGET, REFERENCE, Setting, Variant, pareto, settings
+from records import Record, load
+from seeds import Comparison, Sample, compare, sample
+
+from speak_neuro.command import atomic_write, check_writable, run_command
+from speak_neuro.errors import SpeakError
+
+NONE = "–"
+ABOUT_TABLE_1 = (
+    "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
+    "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided."
+)
+ABOUT_BUDGETS = (
+    "Where the systems stand on their way, at the largest steps, training time and compute that all of them reach "
+    "(validation text; the learning rate of a run that goes on further has not come to zero there):"
+)
+ABOUT_FRONTIER = (
+    "Every point of every system's rate knob. One is on the frontier when no other is at least as good in BPC and SF "
+    "and better in one:"
+)
+PAPER_DIRECTION = {
+    ("training.rest_term", False): "worse: the term is needed",
+    ("training.acceptance", "greedy"): "worse: the Metropolis-Hastings step matters",
+}
+"""What the paper says of a change, for the changes on which it is known."""
+TABLE_3 = ("neuron.",)
+TABLE_5 = ("training.acceptance", "training.temperature", "training.rest_term")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="tables.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="JSON files of results, run folders")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
+    parser.add_argument("--name", action="append", default=[], metavar="DATA=NAME", help="another name for a data set")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), tables, argv)
+
+
+def tables(arguments: argparse.Namespace) -> int:
+    """Read, render, write."""
+    if arguments.out:
+        check_writable(arguments.out)
+    records, unfinished = load(arguments.results)
+    for line in unfinished:
+        print(f"left out: {line}", file=sys.stderr)
+    text = render(settings(renamed(records, arguments.name)), f"python experiments/{arguments.command_line}")
+    if arguments.out:
+        with atomic_write(arguments.out, "w") as stream:
+            stream.write(text)
+        print(arguments.out)
+    else:
+        print(text, end="")
+    return 0
+
+
+def renamed(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
+    """The records with data sets called as --name says."""
+    chosen: dict[str, str] = {}
+    for item in names:
+        old, equals, new = item.partition("=")
+        if not equals or not new:
+            raise SpeakError(f"--name is {item!r}; allowed: DATA=NAME")
+        if old not in {record.dataset for record in records}:
+            known = ", ".join(sorted({record.dataset for record in records}))
+            raise SpeakError(f"--name is {item!r}, but no run has data {old!r}; there are: {known}")
+        chosen[old] = new
+    return [dataclasses.replace(record, dataset=chosen.get(record.dataset, record.dataset)) for record in records]
+
+
+def render(found: Sequence[Setting], command: str) -> str:
+    """All tables that the runs have something for."""
+    parts = ["# GTok results", f"Written by `{command}`; how to read it: [comparison.md](comparison.md)."]
+    compared = [setting for setting in found if len(setting.systems()) > 1] or list(found)
+    parts += ["## Table 1: systems", ABOUT_TABLE_1]
+    if len(compared) > 1:
+        parts.append(overview(compared))
+    for setting in compared:
+        parts += [f"### {setting.label}", facts(setting), table_1(setting)]
+        parts += [part for part in (budgets(setting), frontier(setting)) if part]
+    for title, keep in (
+        ("Table 3: what a spike does to the potential", lambda key: key.startswith(TABLE_3)),
+        ("Table 5 (GTok part): acceptance and the second term of L_mem", lambda key: key in TABLE_5),
+        ("Other changes to SPEAK", lambda key: not key.startswith(TABLE_3) and key not in TABLE_5),
+    ):
+        blocks = [block for setting in found if (block := ablation(setting, keep))]
+        if blocks:
+            parts += [f"## {title}", *blocks]
+    costs = [block for setting in found if (block := table_4(setting))]
+    if costs:
+        parts += ["## Table 4: parameters and time", *costs]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def spread(found: Sample | None, digits: int) -> str:
+    """mean ± standard deviation; without ± for a single seed."""
+    if found is None:
+        return NONE
+    return number(found.mean, digits) + ("" if found.deviation is None else f" ± {found.deviation:.{digits}f}")
+
+
+def of(values: Sequence[float]) -> Sample | None:
+    return sample(values) if values else None
+
+
+def percent(comparison: Comparison | None) -> str:
+    return NONE if comparison is None else f"{100 * comparison.relative:+.2f} %".replace("-", "−")
+
+
+def p_value(comparison: Comparison | None) -> str:
+    """p, or why there is none."""
+    if comparison is None:
+        return NONE
+    if comparison.p is None:
+        return comparison.why or NONE
+    return "< 0.0001" if comparison.p < 1e-4 else f"{comparison.p:.2g}"
+
+
+def against(variant: Variant, reference: Variant | None) -> Comparison | None:
+    if reference is None or reference is variant or not variant.bpc or not reference.bpc:
+        return None
+    return compare(variant.bpc, reference.bpc)
+
+
+def facts(setting: Setting) -> str:
+    """What is equal for all rows, and what was scored."""
+    run = setting.variants[0].runs[0]
+    steps, batch, window = (run.config.get(name, NONE) for name in BUDGET)
+    sizes = [
+        run.config.get(f"model.{name}", NONE) for name in ("width", "pre_layers", "shortened_layers", "post_layers")
+    ]
+    text = (
+        f"{steps} steps of {batch} x {window} characters; model of width {sizes[0]}, "
+        f"{sizes[1]} + {sizes[2]} + {sizes[3]} layers"
+    )
+    if run.characters:
+        text += f"; test text of {run.characters:,} characters"
+    if run.protocol:
+        text += f", window {run.protocol['window']}, stride {run.protocol['stride']}"
+    devices = sorted({r.device for v in setting.variants for r in v.runs if r.device})
+    return text + "." + (f" Trained on: {'; '.join(devices)}." if devices else "")
+
+
+def overview(found: Sequence[Setting]) -> str:
+    """Systems x data sets: BPC and SF of the main variants."""
+    systems = list(dict.fromkeys(system for setting in found for system in setting.systems()))
+    rows = []
+    for system in systems:
+        cells = []
+        for setting in found:
+            main = setting.main(system)
+            bpc, sf = (None, None) if main is None else (of(main.bpc), of(main.sf))
+            cells.append(NONE if bpc is None else f"{spread(bpc, 3)} ({number(sf.mean if sf else None, 2)})")
+        rows.append([system, *cells])
+    head = ["BPC (SF)", *(setting.label for setting in found)]
+    return markdown(head, rows)
+
+
+def label(setting: Setting, variant: Variant) -> str:
+    """The knobs by which the variant is told from the system's others."""
+    knobs = setting.knobs(variant)
+    return ", ".join(f"{key.partition('.')[2]} {value}" for key, value in knobs.items()) or NONE
+
+
+def table_1(setting: Setting) -> str:
+    """One row per system: its main variant, and its difference to MAGNET."""
+    reference = setting.main(REFERENCE)
+    rows = []
+    for system in setting.systems():
+        variant = setting.main(system)
+        assert variant is not None
+        difference = against(variant, reference)
+        rows.append(
+            [
+                system,
+                spread(of(variant.bpc), 4),
+                spread(of(variant.sf), 2),
+                str(len(variant.runs)),
+                percent(difference),
+                p_value(difference),
+                label(setting, variant),
+            ]
+        )
+    return markdown(["system", "BPC", "SF", "seeds", "BPC against MAGNET", "p (Welch)", "knobs"], rows)
+
+
+def budgets(setting: Setting) -> str:
+    """Validation BPC at equal steps, equal wall time, equal compute."""
+    found = equal_budgets(setting)
+    if not found or len(setting.systems()) < 2:
+        return ""
+    names = {"steps": "{:,.0f} steps", "seconds": "{:,.0f} s", "flops": "{:.3g} FLOPs"}
+    head = ["validation BPC at", *(names[axis].format(budget) for axis, (budget, _) in found.items())]
+    rows = [
+        [system, *(spread(of(values.get(system, [])), 4) for _, values in found.values())]
+        for system in setting.systems()
+    ]
+    return f"{ABOUT_BUDGETS}\n\n{markdown(head, rows)}"
+
+
+def frontier(setting: Setting) -> str:
+    """Every point of every system's rate knob; empty when no system has more than one."""
+    lines = {system: setting.frontier(system) for system in setting.systems()}
+    if all(len(line) < 2 for line in lines.values()):
+        return ""
+    best = pareto([variant for line in lines.values() for variant in line])
+    rows = [
+        [
+            system,
+            label(setting, variant),
+            spread(of(variant.bpc), 4),
+            spread(of(variant.sf), 2),
+            str(len(variant.runs)),
+            "yes" if id(variant) in best else "",
+        ]
+        for system, line in lines.items()
+        for variant in line
+    ]
+    return f"{ABOUT_FRONTIER}\n\n" + markdown(["system", "rate knob", "BPC", "SF", "seeds", "on the frontier"], rows)
+
+
+def ablation(setting: Setting, keep: Callable[[str], bool]) -> str:
+    """SPEAK as it is, and every variant one of whose changes `keep` chooses."""
+    main = setting.main("speak")
+    chosen = [(variant, changed) for variant, changed in setting.ablations() if any(keep(key) for key in changed)]
+    if main is None or not chosen:
+        return ""
+    directed = any(paper_direction(changed) for _, changed in chosen)
+    base = [described({key: main.config.get(key) for key in keys_of(chosen)}), *scores(main), NONE, NONE]
+    rows = [base + ([NONE] if directed else [])]
+    for variant, changed in chosen:
+        difference = against(variant, main)
+        row = [described(changed), *scores(variant), percent(difference), p_value(difference)]
+        rows.append(row + ([paper_direction(changed) or NONE] if directed else []))
+    head = ["SPEAK with", "BPC", "SF", "hard resets", "seeds", "BPC against the first row", "p (Welch)"]
+    table = markdown(head + (["paper"] if directed else []), rows)
+    return f"### {setting.label}\n\n{table}"
+
+
+def keys_of(chosen: Sequence[tuple[Variant, dict[str, Any]]]) -> list[str]:
+    return sorted({key for _, changed in chosen for key in changed})
+
+
+def scores(variant: Variant) -> list[str]:
+    gates = [run.gate_rate for run in variant.runs if run.gate_rate is not None]
+    gate = NONE if not gates else f"{100 * sample(gates).mean:.1f} %"
+    return [spread(of(variant.bpc), 4), spread(of(variant.sf), 2), gate, str(len(variant.runs))]
+
+
+def described(knobs: dict[str, Any]) -> str:
+    return ", ".join(f"{key.partition('.')[2]} {value}" for key, value in knobs.items())
+
+
+def paper_direction(changed: dict[str, Any]) -> str | None:
+    """The paper's word on a variant with a single change."""
+    if len(changed) != 1:
+        return None
+    return PAPER_DIRECTION.get(next(iter(changed.items())))
+
+
+def table_4(setting: Setting) -> str:
+    """Parameters and, where evaluate.py timed them, tokenization and model per batch."""
+    rows, said = [], set()
+    for system in setting.systems():
+        variant = setting.main(system)
+        assert variant is not None
+        timed = [run for run in variant.runs if run.timing]
+        run = (timed or variant.runs)[0]
+        model, own = run.parameters_language_model, run.parameters_tokenizer
+        if model is None or own is None:
+            continue
+        timing = run.timing or {}
+        read = timing.get("parameters_read")
+        if timing:
+            said.add(
+                f"{timing.get('device', NONE)}: batches of {timing.get('batch', NONE)} x {timing.get('length', NONE)}"
+                f" characters, median of {timing.get('repeats', NONE)}, {timing.get('threads', NONE)} thread(s)"
+            )
+        rows.append(
+            [
+                system,
+                f"{model:,}",
+                f"{own:,}",
+                NONE if read is None else f"{read:,}",
+                share(own, model + own),
+                NONE if read is None else share(own + read, model + own),
+                number(timing.get("tokenization_ms"), 2),
+                number(timing.get("model_ms"), 2),
+            ]
+        )
+    if not rows:
+        return ""
+    head = [
+        "system",
+        "language model",
+        "tokenizer's own",
+        "of the model, read by the tokenizer",
+        "own / all",
+        "own and read / all",
+        "tokenization (ms / batch)",
+        "model (ms / batch)",
+    ]
+    return "\n\n".join([f"### {setting.label}", markdown(head, rows), *sorted(said)])
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else NONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
