@@ -9,11 +9,14 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from speak_neuro import corpus
 from speak_neuro.rtok.byte_unigram import ByteUnigram
+from speak_neuro.rtok.encoder import PretrainedEncoder, without_embedding
 from speak_neuro.rtok.pieces import SPECIALS, WORD, PieceModel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +73,45 @@ def xlmr_pieces() -> PieceModel:
 def xlmr_bytes() -> ByteUnigram:
     """The same at byte level."""
     return ByteUnigram(xlmr_pieces())
+
+
+def tiny_model(kind: str = "xlm-roberta", width: int = 32) -> Any:
+    """A small encoder with random weights over the small vocabulary, as transformers builds it."""
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=len(small_vocabulary()),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModel.from_config(config, add_pooling_layer=False)
+        for value in model.parameters():
+            value.data.normal_(std=0.2)
+    return model.eval()
+
+
+def tiny_folder(folder: Path) -> Path:
+    """The same in Hugging Face's layout."""
+    folder.mkdir(parents=True)
+    tiny_model().save_pretrained(folder)
+    tokenizer_json(folder)
+    return folder
+
+
+def tiny_encoder(kind: str = "xlm-roberta", width: int = 32) -> PretrainedEncoder:
+    """The same as `load_encoder` gives it."""
+    model = tiny_model(kind, width)
+    return PretrainedEncoder(model, without_embedding(model), small_pieces(), f"tiny {kind}")
 
 
 def needs_uner(name: str) -> pytest.MarkDecorator:

@@ -39,6 +39,34 @@ BLOCK_BYTES = 2 + BLOCK // 2
 FLOATS, BLOCKS = 0, 1
 
 
+EMBEDDING = "emb.word"
+_LAYER = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+    "oln": "output.LayerNorm",
+}
+
+
+def state_names(layers: int) -> dict[str, str]:
+    """Names in the file by names in the state of transformers' BertModel, the token embedding apart."""
+    names = {
+        "embeddings.position_embeddings.weight": "emb.pos",
+        "embeddings.token_type_embeddings.weight": "emb.type",
+        "embeddings.LayerNorm.weight": "emb.ln.w",
+        "embeddings.LayerNorm.bias": "emb.ln.b",
+    }
+    for layer in range(layers):
+        for short, long in _LAYER.items():
+            names[f"encoder.layer.{layer}.{long}.weight"] = f"l{layer}.{short}.w"
+            names[f"encoder.layer.{layer}.{long}.bias"] = f"l{layer}.{short}.b"
+    return names
+
+
 class Stored(NamedTuple):
     """Where a tensor lies in the file."""
 
@@ -88,15 +116,25 @@ class E5File:
             )
         return cls(Path(found.origin).parent / FILE)
 
-    def floats(self, name: str) -> FloatArray:
-        """A tensor's values in float32, flat, whichever way it is stored."""
+    def values(self, name: str) -> FloatArray:
+        """A tensor in float32, whichever way it is stored: (rows, width), or flat for biases and norms."""
         if self.tensors[name].kind == BLOCKS:
-            return dequantised(self.blocks(name)).reshape(-1)
-        return self._raw(name).view("<f4").astype(np.float32)
+            flat = dequantised(self._raw(name).reshape(-1, BLOCK_BYTES)).reshape(-1)
+        else:
+            flat = self._raw(name).view("<f4").astype(np.float32)
+        return flat.reshape(-1, self._width(name)) if self._width(name) else flat
 
-    def blocks(self, name: str) -> ByteArray:
-        """(blocks, 18) bytes of a tensor in 4 bits."""
-        return self._raw(name).reshape(-1, BLOCK_BYTES)
+    def blocks(self, name: str) -> ByteArray | None:
+        """(rows, width / 32, 18) bytes of a tensor in 4 bits; None for one in float32."""
+        if self.tensors[name].kind == FLOATS:
+            return None
+        return self._raw(name).reshape(-1, self._width(name) // BLOCK, BLOCK_BYTES)
+
+    def _width(self, name: str) -> int:
+        """Numbers in a row; 0 for a vector."""
+        if name.endswith(".b") or "ln." in name:
+            return 0
+        return self.shape.inner if name.endswith(".fo.w") else self.shape.hidden
 
     def _raw(self, name: str) -> ByteArray:
         stored = self.tensors[name]
@@ -111,6 +149,8 @@ class E5File:
         if (version, block) != (1, BLOCK):
             raise self._refused(f"version {version}, block {block}; read are version 1, block {BLOCK}")
         self.shape = Shape(*sizes)
+        if self.shape.hidden % BLOCK or self.shape.inner % BLOCK:
+            raise self._refused(f"widths {self.shape.hidden} and {self.shape.inner} are no multiples of {BLOCK}")
         n, *specials, blob = struct.unpack_from("<5iQ", data, 44)
         at = 72
         # Of n + 1 offsets and n scores the bytes must be there before numpy allocates anything of that size.
@@ -141,6 +181,8 @@ class E5File:
             expected = 4 * stored.values if stored.kind == FLOATS else stored.values // BLOCK * BLOCK_BYTES
             if stored.kind not in (FLOATS, BLOCKS) or stored.size != expected:
                 raise self._refused(f"tensor {name}: kind {stored.kind}, {stored.values} values, {stored.size} bytes")
+            if stored.values % (self._width(name) or 1):
+                raise self._refused(f"tensor {name}: {stored.values} values do not make whole rows")
             if stored.offset + stored.size > len(data):
                 raise self._refused(f"tensor {name} ends behind the file's end")
             self.tensors[name] = stored
