@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # the command's --help does not wait for torch
 Ids = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
+EXEMPLAR_SYSTEMS = ("speak", "dtp-unigram")
+"""They start from, or learn, an exemplar tokenizer's boundaries."""
+LEAST_WHITE_SPACE = 0.02
+
 
 @dataclass(frozen=True)
 class Data:
@@ -34,18 +38,19 @@ class Data:
     valid: Ids
     test: Ids
     alphabet: Alphabet
-    exemplar: UnigramExemplar
-    train_exemplar: BoolArray
-    valid_exemplar: BoolArray
-    test_exemplar: BoolArray
+    exemplar: UnigramExemplar | None
+    """For the systems that start from it or learn it; the others need none."""
+    train_exemplar: BoolArray | None
+    valid_exemplar: BoolArray | None
+    test_exemplar: BoolArray | None
     record: dict[str, Any]
     """For config.json and results: source, characters, sha256, and the characters of each part."""
 
-    def proxy(self) -> ProxyStore:
+    def proxy(self) -> ProxyStore | None:
         """Proxy spikes at the exemplar's boundaries."""
         from speak_neuro.proxy import ProxyStore
 
-        return ProxyStore.create(None, self.train_exemplar)
+        return None if self.train_exemplar is None else ProxyStore.create(None, self.train_exemplar)
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +70,8 @@ def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, ru
     """
     parts = read_splits(arguments.data)
     check_lengths(parts, config)
+    check_white_space(parts.train, config)
+    parts = parts._replace(test=parts.test[: config.training.test_characters or None])
     record = {
         "source": str(arguments.data) if arguments.data else "embedded en",
         "characters": sum(map(len, parts)),
@@ -79,13 +86,15 @@ def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, ru
     from speak_neuro.exemplar import UnigramExemplar
 
     alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
+    exemplar = None
     if run is not None and (folder / EXEMPLAR).exists():
         exemplar = UnigramExemplar.load(folder / EXEMPLAR)
-    else:
+    elif config.tokenizer.kind in EXEMPLAR_SYSTEMS:
         if not arguments.quiet:
             print("learning the exemplar's pieces", file=sys.stderr)
         exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
-    return Data(*map(alphabet.encode, parts), alphabet, exemplar, *map(exemplar.boundaries, parts), record)
+    ends = [None if exemplar is None else exemplar.boundaries(part) for part in parts]
+    return Data(*map(alphabet.encode, parts), alphabet, exemplar, *ends, record)
 
 
 def same_text(recorded: dict[str, Any], record: dict[str, Any]) -> bool:
@@ -104,3 +113,14 @@ def check_lengths(parts: Splits, config: RunConfig) -> None:
     for name in ("valid", "test"):
         if len(getattr(parts, name)) < 2:
             raise SpeakError(f"the {name} part has {len(getattr(parts, name))} characters, it needs 2; give more text")
+
+
+def check_white_space(text: str, config: RunConfig) -> None:
+    """Refuse `whitespace` on a text that hardly has any."""
+    start = text[:100_000]
+    spaces = sum(map(str.isspace, start))
+    if config.tokenizer.kind == "whitespace" and spaces < LEAST_WHITE_SPACE * len(start):
+        raise SpeakError(
+            f"--tokenizer is whitespace, but only {spaces} of the text's first {len(start)} characters are white "
+            "space, as in a script written without it; take another --tokenizer"
+        )

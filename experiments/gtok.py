@@ -1,9 +1,10 @@
-"""Train SPEAK with a character language model (the paper's GTok experiments, Table 1).
+"""Train SPEAK, or a tokenizer it is compared with, together with a character language model (GTok, Table 1).
 
 python experiments/gtok.py                                  preset smoke on the embedded text
 python experiments/gtok.py --data my.txt --out runs/mine    any UTF-8 file, or folder of .txt, in any language
 python experiments/gtok.py --data texts/                    a folder with train.txt, valid.txt and test.txt as they are
 python experiments/gtok.py --out runs/mine --resume         go on where the run stopped
+python experiments/gtok.py --tokenizer dtp-gumbel           another system, on the same model, data and schedule
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="gtok.py",
-        description="Train the SPEAK tokenizer together with an Hourglass language model.",
+        description="Train a tokenizer, SPEAK's or another's, together with an Hourglass language model.",
         epilog="Flags of neuron, tokenizer, model and training override the preset, whose values are in "
         "experiments/presets.py. Ctrl-C ends the step, saves, and --resume goes on from there.",
     )
@@ -104,8 +105,9 @@ def train(arguments: argparse.Namespace) -> int:
         check_same_system(folder, run.config, config)
     else:
         run = None
-        preset = PRESETS[arguments.preset]
-        config = override(faithful(preset) if arguments.faithful else preset, arguments)
+        config = override(PRESETS[arguments.preset], arguments)
+        if arguments.faithful:
+            config = override(faithful(config), arguments)
 
     from speak_neuro.device import choose_device, describe_device
 
@@ -119,6 +121,7 @@ def train(arguments: argparse.Namespace) -> int:
     from speak_neuro.checkpoint import EXEMPLAR, STATE, System, write_config
     from speak_neuro.evaluation import evaluate
     from speak_neuro.fit import fit, resume
+    from speak_neuro.segmenters import SAMPLED
     from speak_neuro.train import Trainer
 
     # Up to here nothing was written or removed: all that can be wrong with the input is known by now.
@@ -133,10 +136,11 @@ def train(arguments: argparse.Namespace) -> int:
             "device": describe_device(device),
         }
         write_config(folder, config, data.alphabet, record)
-        data.exemplar.save(folder / EXEMPLAR)
+        if data.exemplar is not None:
+            data.exemplar.save(folder / EXEMPLAR)
 
     torch.manual_seed(config.training.seed)
-    system = System(config, len(data.alphabet)).to(device)
+    system = System(config, len(data.alphabet), data.alphabet).to(device)
     trainer = Trainer.create(system, config.training, data.train, data.proxy())
     if run is not None:
         if (folder / STATE).exists():  # a run that was killed early begins anew
@@ -152,14 +156,19 @@ def train(arguments: argparse.Namespace) -> int:
     def report(record: dict[str, Any]) -> None:
         if "bpc" in record:
             bar.update(1)
-            bar.set_postfix(
-                {"bpc": f"{record['bpc']:.3f}", "sf": f"{record['sf']:.2f}", "gate": f"{record['gate_rate']:.0%}"}
-            )
+            shown = {"bpc": f"{record['bpc']:.3f}", "sf": f"{record['sf']:.2f}"}
+            if "gate_rate" in record:
+                shown["gate"] = f"{record['gate_rate']:.0%}"
+            bar.set_postfix(shown)
         else:
             bar.write(
-                f"step {record['step']}: validation bpc {record['valid_bpc']:.4f}, "
-                f"sf {record['valid_shortening_factor']:.2f}, gate rate {record['valid_gate_rate']:.0%}, "
-                f"boundary F1 {record['valid_boundary_f1']:.2f}",
+                f"step {record['step']}: validation "
+                + summary(
+                    record["valid_bpc"],
+                    record["valid_shortening_factor"],
+                    record["valid_gate_rate"] if system.is_speak else None,
+                    None if data.exemplar is None else record["valid_boundary_f1"],
+                ),
                 file=sys.stderr,
             )
 
@@ -170,24 +179,43 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
 
     found = evaluate(system, data.test, config.training.window, data.test_exemplar)
-    metrics = {
+    metrics: dict[str, Any] = {
         **{f"test_{name}": value for name, value in asdict(found).items()},
         "parameters_language_model": count(system.language_model),
-        "parameters_tokenizer": count(system.tokenizer),
+        "parameters_tokenizer": count(system.boundary_module),
+        "training_seconds": round(trainer.seconds, 3),
+        "training_characters": trainer.step * config.training.batch * config.training.window,
         "data": data.record,
         "config": to_dict(config),
     }
+    if config.tokenizer.kind in SAMPLED:  # the other way to evaluate them, as DTP does, beside ours
+        system.segmenter.sampled = not system.segmenter.sampled
+        other = evaluate(system, data.test, config.training.window)
+        name = "sampled" if system.segmenter.sampled else "likeliest"
+        metrics[f"test_{name}_boundaries"] = {"bpc": other.bpc, "shortening_factor": other.shortening_factor}
     record = result_record(command, metrics, describe_device(device))
     write_json(folder / "results.json", record)
     if arguments.json:
         write_json(arguments.json, record)
     draw(folder)
-    print(
-        f"test bpc {found.bpc:.4f}, shortening factor {found.shortening_factor:.3f}, gate rate {found.gate_rate:.1%}, "
-        f"boundary F1 against the exemplar {found.boundary_f1:.3f} "
-        f"({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}"
+    told = summary(
+        found.bpc,
+        found.shortening_factor,
+        found.gate_rate if system.is_speak else None,
+        None if data.exemplar is None else found.boundary_f1,
     )
+    print(f"test {told} ({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}")
     return 0
+
+
+def summary(bpc: float, shortening_factor: float, gate_rate: float | None, f1: float | None) -> str:
+    """An evaluation in words."""
+    parts = [f"bpc {bpc:.4f}", f"shortening factor {shortening_factor:.3f}"]
+    if gate_rate is not None:
+        parts.append(f"gate rate {gate_rate:.1%}")
+    if f1 is not None:
+        parts.append(f"boundary F1 against the exemplar {f1:.3f}")
+    return ", ".join(parts)
 
 
 def draw(folder: Path) -> None:

@@ -30,6 +30,7 @@ from speak_neuro.config import SCHEMA_VERSION, RunConfig, from_dict, to_dict
 from speak_neuro.errors import SpeakError
 from speak_neuro.hourglass import Hourglass, HourglassConfig
 from speak_neuro.losses import Mixes
+from speak_neuro.segmenters import Segmentation, Segmenter, build_segmenter
 from speak_neuro.tokenizer import SpeakTokenizer
 
 CONFIG, MODEL, STATE, METRICS, EXEMPLAR = (
@@ -42,27 +43,56 @@ CONFIG, MODEL, STATE, METRICS, EXEMPLAR = (
 
 
 class System(nn.Module):
-    """All that is trained: the language model, the tokenizer and the mixes of its loss."""
+    """All that is trained: the language model and what cuts the text for it.
 
-    def __init__(self, config: RunConfig, vocabulary: int) -> None:
+    For SPEAK that is `tokenizer` and the `mixes` of its loss; for the systems it is compared with, `segmenter`.
+    """
+
+    tokenizer: SpeakTokenizer
+    mixes: Mixes
+    segmenter: Segmenter
+
+    def __init__(self, config: RunConfig, vocabulary: int, alphabet: Alphabet | None = None) -> None:
+        """`alphabet` is needed where a system knows characters: whitespace and magnet."""
         super().__init__()
+        self.config = config
         m = config.model
+        plain = config.tokenizer.kind == "vanilla"  # the same layers, all at full resolution
         self.language_model = Hourglass(
             HourglassConfig(
                 vocabulary=vocabulary,
                 width=m.width,
                 heads=m.heads,
                 inner=m.inner,
-                pre_layers=m.pre_layers,
-                shortened_layers=m.shortened_layers,
-                post_layers=m.post_layers,
+                pre_layers=m.pre_layers + m.shortened_layers + m.post_layers if plain else m.pre_layers,
+                shortened_layers=0 if plain else m.shortened_layers,
+                post_layers=0 if plain else m.post_layers,
                 dropout=m.dropout,
                 attention_dropout=m.attention_dropout,
             )
         )
-        self.tokenizer = SpeakTokenizer(config, vocabulary)
-        t = config.training
-        self.mixes = Mixes(t.fire_mix, t.rest_mix, t.learn_mixes)
+        if self.is_speak:
+            self.tokenizer = SpeakTokenizer(config, vocabulary)
+            t = config.training
+            self.mixes = Mixes(t.fire_mix, t.rest_mix, t.learn_mixes)
+        else:
+            self.segmenter = build_segmenter(config, alphabet)
+
+    @property
+    def is_speak(self) -> bool:
+        return self.config.tokenizer.kind == "speak"
+
+    @property
+    def boundary_module(self) -> SpeakTokenizer | Segmenter:
+        """Whatever cuts the text."""
+        return self.tokenizer if self.is_speak else self.segmenter
+
+    def segment(self, ids: Tensor, hidden: Tensor) -> Segmentation:
+        """Where inference ends tokens: ids (B, L) and their pre-layer states (B, L, D)."""
+        if not self.is_speak:
+            return Segmentation(self.segmenter(ids, hidden))
+        found = self.tokenizer(ids, hidden if self.tokenizer.needs_hidden else None)
+        return Segmentation(found.spikes.bool(), self.tokenizer.effective_gate(found.gate_logit) > 0)
 
 
 @dataclass(frozen=True)
@@ -118,7 +148,7 @@ def save_model(folder: Path, system: System) -> None:
 
 def load_system(run: Run, device: torch.device | str = "cpu") -> System:
     """The trained system of a run folder, in evaluation mode."""
-    system = System(run.config, len(run.alphabet))
+    system = System(run.config, len(run.alphabet), run.alphabet)
     tensors, _ = read_tensors(run.folder / MODEL)
     apply_tensors(system, tensors, run.folder / MODEL)
     return system.to(device).eval()

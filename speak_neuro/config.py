@@ -28,12 +28,14 @@ def option(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     added: bool = False,
+    flag: str | None = None,
 ) -> Any:
     """A dataclass field with its help text and allowed values (`low` and `high` are themselves allowed).
 
-    A field `added` since the schema's first version may be absent in a file: the run was made with its default.
+    A field `added` since the schema's first version may be absent in a file: the run was made with its default. `flag`
+    is the command line's name for it where that is not the field's own.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "added": added}
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "added": added, "flag": flag}
     return field(default=default, metadata=metadata)
 
 
@@ -72,10 +74,15 @@ class NeuronConfig:
             raise ValueError(f"threshold is {self.threshold}; allowed: above reset_potential {self.reset_potential}")
 
 
+SYSTEMS = ("speak", "vanilla", "fixed", "whitespace", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
+"""The tokenizers of the paper's Table 1, each in front of the same language model (`speak_neuro.systems`)."""
+
+
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Context encoder and readouts (Eq. 2, 7, 8)."""
+    """Which tokenizer, SPEAK's context encoder and readouts (Eq. 2, 7, 8), and the settings of the others."""
 
+    kind: str = option("speak", "which system cuts the text", choices=SYSTEMS, added=True, flag="--tokenizer")
     encoder: str = option(
         "window",
         "what the neuron's current depends on",
@@ -91,9 +98,39 @@ class TokenizerConfig:
         added=True,
     )
     encoder_layers: int = option(1, "Linear-LayerNorm-GELU layers of the linear encoder", 1, 16, added=True)
+    fixed_length: int = option(4, "fixed: characters per token", 1, added=True)
+    prior: float = option(0.2, "dtp-gumbel, magnet: wanted share of boundaries", 1e-3, 0.999, added=True)
+    script_priors: str = option(
+        "", "magnet: a prior for each script, e.g. latin=0.2,cyrillic=0.1 (others: --prior)", added=True
+    )
+    predictor_temperature: float = option(
+        0.5, "dtp-gumbel, magnet: temperature of the relaxed sample", 1e-3, added=True
+    )
+    double_sigmoid: bool = option(
+        False, "dtp-entropy, dtp-unigram: sigmoid twice in the loss, as DTP's code has it", added=True
+    )
+    sample_at_evaluation: bool = option(
+        False, "dtp-gumbel, magnet: draw boundaries at evaluation too, as DTP's code does", added=True
+    )
 
     def __post_init__(self) -> None:
         validate(self)
+        parse_priors(self.script_priors)
+
+
+def parse_priors(text: str) -> dict[str, float]:
+    """`script_priors` as a mapping from a script's name to its prior."""
+    found: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        script, _, value = part.partition("=")
+        try:
+            prior = float(value)
+        except ValueError:
+            prior = math.nan
+        if not script.isalpha() or not 0 < prior < 1:
+            raise ValueError(f"script_priors is {text!r}; allowed: SCRIPT=PRIOR,..., each prior above 0 and below 1")
+        found[script.lower()] = prior
+    return found
 
 
 @dataclass(frozen=True)
@@ -148,11 +185,23 @@ class TrainingConfig:
     acceptance_share: float = option(
         1.0, "share of the visits at which acceptance is decided; less is faster with dropout", 1e-3, 1.0, added=True
     )
+    token_price: float = option(
+        0.0, "nats that each token adds to its segmentation's loss in the acceptance: holds the rate", 0.0, added=True
+    )
+    proxy: str = option(
+        "exemplar",
+        "what supervises the neuron: an exemplar's spikes and accepted ones, or spikes from the model's entropies",
+        choices=("exemplar", "entropy", "information"),
+        added=True,
+    )
+    proxy_rate: float = option(0.2, "spike rate of a proxy from entropies", 1e-3, 0.999, added=True)
+    boundary_gradient: bool = option(False, "let L_LM train the neuron too, through the pooling weights", added=True)
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
     rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)
     joint_encoder: bool = option(False, "let L_mem and L_reset train the shared layers of the hourglass encoder")
     evaluate_every: int = option(200, "steps between evaluations and checkpoints", 1)
     evaluate_characters: int = option(20000, "validation characters per evaluation", 64)
+    test_characters: int = option(0, "characters of the test text that are scored; 0 for all", 0, added=True)
     seed: int = option(1111, "seed of everything random", 0)
     precision: str = option("float32", "language model arithmetic", choices=("float32", "bfloat16"))
 
@@ -229,7 +278,8 @@ def add_flags(parser: argparse.ArgumentParser, kind: type = RunConfig) -> None:
         group = parser.add_argument_group(section.name, (part.__doc__ or "").strip())
         hints = _types(part)
         for item in dataclasses.fields(part):
-            flag, meta = "--" + item.name.replace("_", "-"), item.metadata
+            meta = item.metadata
+            flag = meta["flag"] or "--" + item.name.replace("_", "-")
             text = str(meta["help"]).replace("%", "%%")
             destination = f"{section.name}.{item.name}"
             if hints[item.name] is bool:

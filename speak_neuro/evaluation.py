@@ -29,7 +29,7 @@ class Evaluation:
     characters: int
     tokens: int
     gate_rate: float
-    """Share of hard resets among spikes."""
+    """Share of hard resets among SPEAK's spikes; 0 for other systems."""
     boundary_f1: float
     """Against the exemplar's boundaries; NaN-free: 0 when none were given."""
     unknown_characters: int
@@ -62,16 +62,17 @@ def evaluate(
         part = starts[first : first + batch]
         rows = torch.from_numpy(np.stack([padded[s : s + window + 1] for s in part])).to(device)
         hidden = system.language_model.pre(rows[:, :-1])
-        found = system.tokenizer(rows[:, :-1], hidden if system.tokenizer.needs_hidden else None)
-        logits = system.language_model.decode(hidden, found.spikes.bool())
+        found = system.segment(rows[:, :-1], hidden)
+        logits = system.language_model.decode(hidden, found.boundaries)
         loss = nn.functional.cross_entropy(logits.float().transpose(1, 2), rows[:, 1:], reduction="none").double()
-        gate = (system.tokenizer.effective_gate(found.gate_logit) > 0).cpu().numpy()
-        fired = found.spikes.bool().cpu().numpy()
+        gate = None if found.hard is None else found.hard.cpu().numpy()
+        fired = found.boundaries.cpu().numpy()
         for row, start in enumerate(part):
             low = 0 if start == 0 else window - stride
             high = min(window, size - start)
             spikes[start + low : start + high] = fired[row, low:high]
-            hard[start + low : start + high] = gate[row, low:high]
+            if gate is not None:
+                hard[start + low : start + high] = gate[row, low:high]
             nats += float(loss[row, low : min(high, size - 1 - start)].sum())
     system.train(training)
     tokens = int(spikes.sum()) + int(not spikes[-1])

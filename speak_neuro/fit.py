@@ -93,13 +93,16 @@ def fit(
             began = time.perf_counter()
             values: dict[str, Any] = train_step(trainer)
             seconds = max(time.perf_counter() - began, 1e-9)
-            record({**values, "characters_per_second": round(config.batch * config.window / seconds, 1)})
+            trainer.seconds += seconds
+            speed = {"characters_per_second": round(config.batch * config.window / seconds, 1)}
+            record({**values, **speed, "seconds": round(trainer.seconds, 3)})
             due = trainer.step % config.evaluate_every == 0 or trainer.step == last
             if due:
                 count = min(config.evaluate_characters, valid_ids.size)
                 exemplar = None if valid_exemplar is None else valid_exemplar[:count]
                 found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar)
-                record({"step": trainer.step, **{f"valid_{name}": value for name, value in asdict(found).items()}})
+                measured = {f"valid_{name}": value for name, value in asdict(found).items()}
+                record({"step": trainer.step, **measured, "seconds": round(trainer.seconds, 3)})
             stop = interrupted()
             if due or stop:
                 save_checkpoint(folder, trainer)

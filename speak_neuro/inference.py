@@ -22,6 +22,7 @@ import torch
 
 from speak_neuro.checkpoint import System
 from speak_neuro.config import RunConfig
+from speak_neuro.errors import SpeakError
 from speak_neuro.reference import FloatArray
 
 IntArray = npt.NDArray[np.int32]
@@ -46,6 +47,11 @@ class BoundaryEngine:
     """Runs a trained tokenizer over character ids. Its state is a `Cursor`, made by `start`."""
 
     def __init__(self, system: System, config: RunConfig) -> None:
+        if not system.is_speak:
+            raise SpeakError(
+                f"the run's tokenizer is {config.tokenizer.kind}; only a speak run tokenizes text by itself and can be "
+                "exported: train one with --tokenizer speak"
+            )
         self.system = system.eval()
         self.tokenizer = system.tokenizer
         self.encoder_name = config.tokenizer.encoder

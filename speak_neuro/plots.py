@@ -15,7 +15,10 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("shortening factor", (("sf", "training"), ("valid_shortening_factor", "validation"))),
     ("share of windows", (("accepted", "accepted"), ("changed", "accepted and different"))),
     ("hard resets among spikes", (("gate_rate", "training"), ("valid_gate_rate", "validation"))),
-    ("boundary F1", (("proxy_f1", "against proxy"), ("valid_boundary_f1", "against exemplar"))),
+    (
+        "boundary F1",
+        (("proxy_f1", "against proxy"), ("target_f1", "against target"), ("valid_boundary_f1", "against exemplar")),
+    ),
 )
 
 

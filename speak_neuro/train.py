@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from speak_neuro.acceptance import acceptance
+from speak_neuro.baselines import baseline_step
 from speak_neuro.checkpoint import System, apply_tensors, optimiser_tensors, restore_optimiser
 from speak_neuro.config import TrainingConfig
 from speak_neuro.corpus import WindowSampler, windows
-from speak_neuro.entropy import character_entropy, reset_targets
+from speak_neuro.entropy import character_entropy, entropy_proxy, reset_targets
 from speak_neuro.losses import membrane_loss, membrane_targets, rate_hinge, reset_loss
 from speak_neuro.proxy import ProxyStore
 from speak_neuro.tokenizer import Boundaries
@@ -44,20 +45,24 @@ class Trainer:
     config: TrainingConfig
     ids: Ids
     """The training text's character ids, in memory or memory-mapped."""
-    proxy: ProxyStore
+    proxy: ProxyStore | None
+    """SPEAK's proxy spikes, or the exemplar's boundaries that dtp-unigram learns; None for systems without a target."""
     sampler: WindowSampler
     optimiser: torch.optim.Adam
     step: int = 0
+    seconds: float = 0.0
+    """Time spent in steps, over all resumes."""
 
     @classmethod
-    def create(cls, system: System, config: TrainingConfig, ids: Ids, proxy: ProxyStore) -> Trainer:
+    def create(cls, system: System, config: TrainingConfig, ids: Ids, proxy: ProxyStore | None) -> Trainer:
         """A run at step 0; `system` already on its device."""
         if len(ids) < config.window + 1:
             raise ValueError(f"text has {len(ids)} characters; allowed: at least window + 1 = {config.window + 1}")
-        groups = [
-            {"params": list(system.language_model.parameters()), "lr": config.learning_rate},
-            {"params": list(tokenizer_parameters(system)), "lr": config.tokenizer_learning_rate},
-        ]
+        if proxy is None and system.config.tokenizer.kind in ("speak", "dtp-unigram"):
+            raise ValueError(f"proxy is None; allowed for {system.config.tokenizer.kind}: a ProxyStore of the text")
+        groups = [{"params": list(system.language_model.parameters()), "lr": config.learning_rate}]
+        if own := list(tokenizer_parameters(system)):
+            groups.append({"params": own, "lr": config.learning_rate})  # `set_learning_rates` gives each its own
         device = next(system.parameters()).device
         optimiser = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
         return cls(
@@ -72,28 +77,32 @@ class Trainer:
         """Everything a resume needs, as tensors and JSON values."""
         tensors = {f"system.{name}": value for name, value in self.system.state_dict().items()}
         tensors.update(optimiser_tensors(self.optimiser))
-        tensors["proxy"] = torch.from_numpy(np.array(self.proxy.snapshot()))
+        if self.proxy is not None:
+            tensors["proxy"] = torch.from_numpy(np.array(self.proxy.snapshot()))
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return tensors, {"step": self.step}
+        return tensors, {"step": self.step, "seconds": self.seconds}
 
     def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any], where: Any = "checkpoint") -> None:
         """The inverse of `snapshot`."""
         system = {name[7:]: value for name, value in tensors.items() if name.startswith("system.")}
         apply_tensors(self.system, system, where)
         restore_optimiser(self.optimiser, tensors)
-        self.proxy.restore(tensors["proxy"].numpy())
+        if self.proxy is not None:
+            self.proxy.restore(tensors["proxy"].numpy())
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.step = int(metadata["step"])
+        self.seconds = float(metadata.get("seconds", 0.0))
 
 
 def tokenizer_parameters(system: System) -> Iterator[nn.Parameter]:
-    """Parameters of the tokenizer's group: encoder, readouts, and learned mixes."""
-    yield from (p for p in system.tokenizer.parameters() if p.requires_grad)
-    yield from (p for p in system.mixes.parameters() if p.requires_grad)
+    """Parameters of the tokenizer's group: encoder, readouts and learned mixes, or those of another segmenter."""
+    yield from (p for p in system.boundary_module.parameters() if p.requires_grad)
+    if system.is_speak:
+        yield from (p for p in system.mixes.parameters() if p.requires_grad)
 
 
 def schedule(step: int, config: TrainingConfig) -> float:
@@ -104,16 +113,23 @@ def schedule(step: int, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def train_step(trainer: Trainer) -> dict[str, float]:
-    """One optimiser step; returns what it measured, in nats per character where a loss.
-
-    Its parts carry names for torch.profiler, `speak.*` (experiments/profile_step.py).
-    """
-    system, config = trainer.system.train(), trainer.config
-    for group, peak in zip(
-        trainer.optimiser.param_groups, (config.learning_rate, config.tokenizer_learning_rate), strict=True
-    ):
+def set_learning_rates(trainer: Trainer) -> None:
+    """This step's rates. Systems other than SPEAK have one for all, as DTP."""
+    config = trainer.config
+    own = config.tokenizer_learning_rate if trainer.system.is_speak else config.learning_rate
+    for group, peak in zip(trainer.optimiser.param_groups, (config.learning_rate, own), strict=False):
         group["lr"] = peak * schedule(trainer.step, config)
+
+
+def train_step(trainer: Trainer) -> dict[str, float]:
+    """One optimiser step of any system; returns what it measured, in nats per character where a loss."""
+    return speak_step(trainer) if trainer.system.is_speak else baseline_step(trainer)
+
+
+def speak_step(trainer: Trainer) -> dict[str, float]:
+    """SPEAK's step. Its parts carry names for torch.profiler, `speak.*` (experiments/profile_step.py)."""
+    system, config = trainer.system.train(), trainer.config
+    set_learning_rates(trainer)
     with record_function("speak.data"):
         starts, ids, following, proxy = read_batch(trainer)
 
@@ -125,10 +141,12 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         spikes = found.spikes.detach()
         fired = spikes.bool()
     with record_function("speak.decode"), language_model_precision(trainer):
-        logits = system.language_model.decode(hidden, fired)
+        logits = system.language_model.decode(hidden, found.spikes if config.boundary_gradient else fired)
     with record_function("speak.losses"):
         nats = next_character_nats(logits, following)
         model_loss = nats.mean()
+        if config.proxy != "exemplar":
+            proxy = entropy_proxy(character_entropy(logits.detach()), config.proxy_rate, config.proxy)
         mem_loss, gate_loss = tokenizer_losses(trainer, found, proxy, logits.detach(), spikes)
         loss = model_loss + config.membrane_weight * mem_loss + config.reset_weight * gate_loss
         if config.rate_limit:
@@ -137,8 +155,10 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.backward"):
         trainer.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-    with record_function("speak.acceptance"):
-        decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
+    decision: dict[str, float] = {}
+    if config.proxy == "exemplar":
+        with record_function("speak.acceptance"):
+            decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
     with record_function("speak.optimiser"):
         model_norm = nn.utils.clip_grad_norm_(system.language_model.parameters(), config.clip)
         nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
@@ -170,12 +190,16 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
 
 def read_batch(trainer: Trainer) -> tuple[npt.NDArray[np.int64], Tensor, Tensor, Tensor]:
-    """This step's windows: their starts, ids (B, L), following ids (B, L) and proxy spikes (B, L)."""
+    """This step's windows: their starts, ids (B, L), following ids (B, L) and proxy spikes (B, L), or none."""
     config, device = trainer.config, trainer.device
     starts = trainer.sampler.starts_at(trainer.step)
     rows = torch.from_numpy(windows(trainer.ids, starts, config.window + 1).astype(np.int64)).to(device)
-    proxy = torch.from_numpy(trainer.proxy.read(starts, config.window)).to(device)
-    return starts, rows[:, :-1], rows[:, 1:], proxy
+    read = (
+        np.zeros(rows[:, 1:].shape, dtype=np.bool_)
+        if trainer.proxy is None
+        else trainer.proxy.read(starts, config.window)
+    )
+    return starts, rows[:, :-1], rows[:, 1:], torch.from_numpy(read).to(device)
 
 
 def language_model_precision(trainer: Trainer) -> torch.autocast:
@@ -234,9 +258,10 @@ def decide(
     Both losses come from the same weights and no dropout. Without dropout in the model the training pass already gave
     the candidate's, and its pre-layers serve the proxy.
     """
-    config, model = trainer.config, trainer.system.language_model
-    judged = trainer.proxy.visited(starts, config.window)
-    trainer.proxy.mark_visited(starts, config.window)
+    config, model, store = trainer.config, trainer.system.language_model, trainer.proxy
+    assert store is not None  # `Trainer.create` refuses SPEAK without one
+    judged = store.visited(starts, config.window)
+    store.mark_visited(starts, config.window)
     if config.acceptance_share < 1:
         judged &= np.random.default_rng((config.seed, trainer.step, 1)).random(len(starts)) < config.acceptance_share
     if not judged.any():
@@ -258,15 +283,16 @@ def decide(
                 logits = model.decode(hidden[rows], proxy[rows])
                 current[rows] = next_character_nats(logits, following[rows]).sum(1)
     uniform = np.random.default_rng((config.seed, trainer.step)).random(len(starts))
+    price = config.token_price
     accepted = acceptance(
-        candidate.double().cpu().numpy(),
-        current.double().cpu().numpy(),
+        (candidate.double() + price * spikes.sum(1)).cpu().numpy(),
+        (current.double() + price * proxy.sum(1)).cpu().numpy(),
         rule=config.acceptance,  # type: ignore[arg-type]
         temperature=config.temperature,
         uniform=uniform,
     )
     accepted &= judged
-    trainer.proxy.write(starts, spikes.cpu().numpy(), accepted)
+    store.write(starts, spikes.cpu().numpy(), accepted)
     chosen = torch.from_numpy(judged).to(ids.device)
     return {
         "accepted": float(accepted.sum() / judged.sum()),
