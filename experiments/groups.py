@@ -5,7 +5,8 @@
 
 A system's main variant is the one with the most seeds; among equals, for SPEAK the one that differs from the other
 variants in the fewest knobs (ablations change one knob of it at a time), for the others the one whose SF is nearest to
-SPEAK's. A variant belongs to the system's frontier when it differs from the main one in rate knobs only.
+SPEAK's. `choices` limits SPEAK's to those with given knobs. A variant belongs to the system's frontier when it differs
+from the main one in rate knobs only.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ RATE_KNOBS = (
     "tokenizer.prior",
     "tokenizer.script_priors",
     "training.exemplar_vocabulary",
+    "training.token_price",
+    "training.proxy_rate",
     "training.rate",
 )
 """Settings that move a system's SF; names that begin like one of these count too."""
@@ -74,6 +77,8 @@ class Setting:
     dataset: str
     label: str
     variants: list[Variant]
+    choices: dict[str, str] = field(default_factory=dict)
+    """Knobs, as text, that SPEAK's main variant has to have where some variant has them."""
 
     def systems(self) -> list[str]:
         """Those that have runs, in the order of the paper, unknown ones at the end."""
@@ -88,6 +93,8 @@ class Setting:
         candidates = self.of(system)
         if not candidates:
             return None
+        if system == "speak":
+            candidates = [variant for variant in candidates if has(variant, self.choices)] or candidates
         most = max(len(variant.bpc) for variant in candidates)
         candidates = [variant for variant in candidates if len(variant.bpc) == most]
         if len(candidates) == 1:
@@ -129,6 +136,11 @@ class Setting:
 
 def is_rate_knob(key: str) -> bool:
     return key.startswith(RATE_KNOBS)
+
+
+def has(variant: Variant, choices: dict[str, str]) -> bool:
+    """Whether the variant has these knobs."""
+    return all(str(variant.config.get(key)) == value for key, value in choices.items())
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

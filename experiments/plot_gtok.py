@@ -18,10 +18,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from curves import AXES, curve
-from groups import SYSTEMS, Setting, settings
-from records import load
+from groups import SYSTEMS, Setting
 from seeds import sample
-from tables import renamed
+from tables import add_selection, select
 
 from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import MissingExtra
@@ -40,9 +39,8 @@ COLUMNS = 3
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="plot_gtok.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="JSON files of results, run folders")
+    add_selection(parser)
     parser.add_argument("--out", type=Path, required=True, help="beginning of the PNG files' names")
-    parser.add_argument("--name", action="append", default=[], metavar="DATA=NAME", help="another name for a data set")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the plotted numbers there")
     return parser
 
@@ -57,10 +55,7 @@ def plot(arguments: argparse.Namespace) -> int:
     files = {name: Path(f"{arguments.out}_{name}.png") for name in ("frontier", "curves")}
     for file in [*files.values(), *([arguments.json] if arguments.json else [])]:
         check_writable(file)
-    records, unfinished = load(arguments.results)
-    for line in unfinished:
-        print(f"left out: {line}", file=sys.stderr)
-    found = settings(renamed(records, arguments.name))
+    found = select(arguments)
     found = [setting for setting in found if len(setting.systems()) > 1] or found
     numbers = {setting.label: {"frontier": frontier_points(setting), "curves": curves(setting)} for setting in found}
     draw_frontier(numbers, files["frontier"])

@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from curves import equal_budgets
-from groups import BUDGET, REFERENCE, Setting, Variant, pareto, settings
+from groups import BUDGET, REFERENCE, Setting, Variant, has, is_rate_knob, pareto, settings
 from records import Record, load
 from seeds import Comparison, Sample, compare, sample
 
@@ -44,17 +44,52 @@ PAPER_DIRECTION = {
     ("training.acceptance", "greedy"): "worse: the Metropolis-Hastings step matters",
 }
 """What the paper says of a change, for the changes on which it is known."""
-TABLE_3 = ("neuron.",)
-TABLE_5 = ("training.acceptance", "training.temperature", "training.rest_term")
+TABLE_3 = "Table 3: what a spike does to the potential"
+TABLE_5 = "Table 5 (GTok part): acceptance and the second term of L_mem"
+OTHER = "Other changes to SPEAK"
+ABLATED = {
+    "neuron.": TABLE_3,
+    "training.acceptance": TABLE_5,
+    "training.temperature": TABLE_5,
+    "training.rest_term": TABLE_5,
+}
+"""Beginnings of the knobs of each ablation table."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="tables.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="JSON files of results, run folders")
+    add_selection(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
-    parser.add_argument("--name", action="append", default=[], metavar="DATA=NAME", help="another name for a data set")
     return parser
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `select`."""
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="JSON files of results, run folders")
+    parser.add_argument("--name", action="append", default=[], metavar="DATA=NAME", help="another name for a data set")
+    parser.add_argument(
+        "--speak",
+        action="append",
+        default=[],
+        metavar="KNOB=VALUE",
+        help="SPEAK's runs that stand for it have this setting, e.g. training.acceptance=literal "
+        "(default: those with the most seeds)",
+    )
+
+
+def select(arguments: argparse.Namespace) -> list[Setting]:
+    """The runs that the arguments name, grouped; what is left out is said on stderr."""
+    records, unfinished = load(arguments.results)
+    for line in unfinished:
+        print(f"left out: {line}", file=sys.stderr)
+    found = settings(renamed(records, arguments.name))
+    choices = dict(item.partition("=")[::2] for item in arguments.speak)
+    if choices and not any(has(variant, choices) for setting in found for variant in setting.of("speak")):
+        raise SpeakError(f"--speak is {' '.join(arguments.speak)}, but no SPEAK run has that; see collect.py's knobs")
+    for setting in found:
+        setting.choices = choices
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,10 +101,7 @@ def tables(arguments: argparse.Namespace) -> int:
     """Read, render, write."""
     if arguments.out:
         check_writable(arguments.out)
-    records, unfinished = load(arguments.results)
-    for line in unfinished:
-        print(f"left out: {line}", file=sys.stderr)
-    text = render(settings(renamed(records, arguments.name)), f"python experiments/{arguments.command_line}")
+    text = render(select(arguments), f"python experiments/{arguments.command_line}")
     if arguments.out:
         with atomic_write(arguments.out, "w") as stream:
             stream.write(text)
@@ -103,12 +135,8 @@ def render(found: Sequence[Setting], command: str) -> str:
     for setting in compared:
         parts += [f"### {setting.label}", facts(setting), table_1(setting)]
         parts += [part for part in (budgets(setting), frontier(setting)) if part]
-    for title, keep in (
-        ("Table 3: what a spike does to the potential", lambda key: key.startswith(TABLE_3)),
-        ("Table 5 (GTok part): acceptance and the second term of L_mem", lambda key: key in TABLE_5),
-        ("Other changes to SPEAK", lambda key: not key.startswith(TABLE_3) and key not in TABLE_5),
-    ):
-        blocks = [block for setting in found if (block := ablation(setting, keep))]
+    for title in (TABLE_3, TABLE_5, OTHER):
+        blocks = [block for setting in found if (block := ablation(setting, title))]
         if blocks:
             parts += [f"## {title}", *blocks]
     costs = [block for setting in found if (block := table_4(setting))]
@@ -254,20 +282,42 @@ def frontier(setting: Setting) -> str:
     return f"{ABOUT_FRONTIER}\n\n" + markdown(["system", "rate knob", "BPC", "SF", "seeds", "on the frontier"], rows)
 
 
-def ablation(setting: Setting, keep: Callable[[str], bool]) -> str:
-    """SPEAK as it is, and every variant one of whose changes `keep` chooses."""
+def table_of(changed: dict[str, Any]) -> str:
+    """The table of a variant: that of all its changes (but for its rate), or the table of others."""
+    of_each = {
+        next((table for start, table in ABLATED.items() if key.startswith(start)), OTHER)
+        for key in changed
+        if not is_rate_knob(key)
+    }
+    return of_each.pop() if len(of_each) == 1 else OTHER
+
+
+def ablation(setting: Setting, title: str) -> str:
+    """SPEAK as it is, and every variant whose changes belong into this table."""
     main = setting.main("speak")
-    chosen = [(variant, changed) for variant, changed in setting.ablations() if any(keep(key) for key in changed)]
+    chosen = [(variant, changed) for variant, changed in setting.ablations() if table_of(changed) == title]
     if main is None or not chosen:
         return ""
     directed = any(paper_direction(changed) for _, changed in chosen)
-    base = [described({key: main.config.get(key) for key in keys_of(chosen)}), *scores(main), NONE, NONE]
+    reference = setting.main(REFERENCE)
+    told = described({key: main.config.get(key) for key in keys_of(chosen)})
+    base = [told, *scores(main), NONE, NONE, percent(against(main, reference))]
     rows = [base + ([NONE] if directed else [])]
     for variant, changed in chosen:
         difference = against(variant, main)
         row = [described(changed), *scores(variant), percent(difference), p_value(difference)]
+        row.append(percent(against(variant, reference)))
         rows.append(row + ([paper_direction(changed) or NONE] if directed else []))
-    head = ["SPEAK with", "BPC", "SF", "hard resets", "seeds", "BPC against the first row", "p (Welch)"]
+    head = [
+        "SPEAK with",
+        "BPC",
+        "SF",
+        "hard resets",
+        "seeds",
+        "BPC against the first row",
+        "p (Welch)",
+        "against MAGNET",
+    ]
     table = markdown(head + (["paper"] if directed else []), rows)
     return f"### {setting.label}\n\n{table}"
 

@@ -8,8 +8,8 @@ A layer of width D and inner width F on n positions (characters or tokens), R ro
     forward  = L characters:  layer(L) in each pre- and post-layer,  layer(1 + L / SF) in each shortened layer,
                2 D V L for the output                                 (vanilla: layer(L) everywhere)
     step     = B (3 forward + 3 * 2 L P_tokenizer) + B decide         a backward pass costs two forward passes
-    decide   = SPEAK's second look at each window: the layers after pooling once more under the proxy; with dropout,
-               where training's pass cannot serve, everything before pooling once and after it twice
+    decide   = SPEAK's second look at each window, when proxies are accepted: the layers after pooling once more under
+               the proxy; with dropout, where training's pass cannot serve, all before pooling once and after it twice
 
 A multiplication and an addition are two operations. Only the pairs that a causal model needs are counted, and what is
 no matrix product is left out. Each tokenizer parameter counts as used once per character, which is too much for an
@@ -56,18 +56,18 @@ def forward_flops(
 
 def step_flops(config: RunConfig, vocabulary: int, parameters_tokenizer: int, shortening_factor: float) -> float:
     """One training step of the whole batch."""
-    training, speak = config.training, getattr(config.tokenizer, "kind", "speak") == "speak"
+    training, kind = config.training, config.tokenizer.kind
     before, after = forward_flops(
         config.model,
         vocabulary,
         training.window,
         shortening_factor,
         rows=training.batch,
-        shortened=getattr(config.tokenizer, "kind", "speak") != "vanilla",
+        shortened=kind != "vanilla",
     )
     tokenizer = 2.0 * training.window * parameters_tokenizer
     row = 3 * (before + after + tokenizer)
-    if speak:
+    if kind == "speak" and training.proxy == "exemplar":
         dropout = config.model.dropout > 0 or config.model.attention_dropout > 0
         row += training.acceptance_share * (before + 2 * after if dropout else after)
     return training.batch * row

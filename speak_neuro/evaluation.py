@@ -1,7 +1,8 @@
 """Held-out evaluation: bits per character over the whole of a text, shortening factor, gate and boundary statistics.
 
-A window of W characters slides by half of itself; each character is scored once, with at least W/2 characters before
-it (except at the text's start), by the segmentation that inference would use in that window.
+A window of W characters slides on by S, half of itself unless told otherwise (`speak_neuro.sliding`); each character is
+scored once, with at least W - S characters before it (except at the text's start), by the segmentation that inference
+would use in that window.
 
     BPC = (sum of next-character losses in nats) / (number of predicted characters) / ln 2
     SF  = characters / tokens
@@ -18,6 +19,7 @@ from torch import nn
 
 from speak_neuro.checkpoint import System
 from speak_neuro.metrics import bits_per_character, boundary_scores, shortening_factor
+from speak_neuro.sliding import views
 
 
 @dataclass(frozen=True)
@@ -42,38 +44,46 @@ def evaluate(
     window: int,
     exemplar: npt.NDArray[np.bool_] | None = None,
     batch: int = 32,
+    stride: int | None = None,
+    growing: bool = False,
 ) -> Evaluation:
-    """Score a contiguous text of at least two characters. The system's mode is restored afterwards."""
+    """Score a contiguous text of at least two characters. The system's mode is restored afterwards.
+
+    `window`, `stride` and `growing` say which windows read the text (`sliding.views`). `batch` windows are computed
+    together, which changes a result by no more than rounding.
+    """
     if ids.size < 2:
         raise ValueError(f"text has {ids.size} characters; allowed: at least 2")
     device = next(system.parameters()).device
     training = system.training
     system.eval()
-    stride = max(1, window // 2)
     size = int(ids.size)
-    starts = list(range(0, max(size - (window - stride), 1), stride))
-    padded = np.zeros(starts[-1] + window + 1, dtype=np.int64)
-    padded[:size] = ids
-
+    plan = views(size, window, stride, growing)
     nats = 0.0
     spikes = np.zeros(size, dtype=np.bool_)
     hard = np.zeros(size, dtype=np.bool_)
-    for first in range(0, len(starts), batch):
-        part = starts[first : first + batch]
-        rows = torch.from_numpy(np.stack([padded[s : s + window + 1] for s in part])).to(device)
+    for first in range(0, len(plan), batch):
+        part = plan[first : first + batch]
+        # Always of the same width: zeros after a window's end reach nothing before it.
+        padded = np.zeros((len(part), window + 1), dtype=np.int64)
+        for row, view in enumerate(part):
+            seen = ids[view.start : view.end + 1]
+            padded[row, : len(seen)] = seen
+        rows = torch.from_numpy(padded).to(device)
         hidden = system.language_model.pre(rows[:, :-1])
         found = system.segment(rows[:, :-1], hidden)
         logits = system.language_model.decode(hidden, found.boundaries)
-        loss = nn.functional.cross_entropy(logits.float().transpose(1, 2), rows[:, 1:], reduction="none").double()
+        flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
+        loss = flat.view(len(part), window).double().cpu().numpy()
         gate = None if found.hard is None else found.hard.cpu().numpy()
         fired = found.boundaries.cpu().numpy()
-        for row, start in enumerate(part):
-            low = 0 if start == 0 else window - stride
-            high = min(window, size - start)
-            spikes[start + low : start + high] = fired[row, low:high]
+        for row, view in enumerate(part):
+            scored = slice(view.first - view.start, view.end - view.start)
+            spikes[view.first : view.end] = fired[row, scored]
             if gate is not None:
-                hard[start + low : start + high] = gate[row, low:high]
-            nats += float(loss[row, low : min(high, size - 1 - start)].sum())
+                hard[view.first : view.end] = gate[row, scored]
+            # The text's last character has no next one.
+            nats += float(loss[row, scored][: size - 1 - view.first].sum())
     system.train(training)
     tokens = int(spikes.sum()) + int(not spikes[-1])
     f1 = boundary_scores(spikes, exemplar).f1 if exemplar is not None else 0.0

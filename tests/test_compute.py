@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from speak_neuro.compute import cumulative_flops, forward_flops, layer_flops, step_flops
-from speak_neuro.config import ModelConfig, RunConfig, TrainingConfig
+from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.hourglass import Hourglass, HourglassConfig
 
 MODEL = ModelConfig(width=16, heads=2, inner=48, pre_layers=1, shortened_layers=3, post_layers=2)
@@ -52,6 +52,14 @@ def test_step_by_hand() -> None:
     assert step_flops(config, 11, 100, 4.0) == pytest.approx(2 * (trained + after))
     dropout = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.1))
     assert step_flops(dropout, 11, 100, 4.0) == pytest.approx(2 * (trained + before + 2 * after))
+    for other in (
+        dataclasses.replace(config, training=dataclasses.replace(config.training, proxy="entropy")),
+        dataclasses.replace(config, tokenizer=TokenizerConfig(kind="dtp-gumbel")),
+    ):
+        assert step_flops(other, 11, 100, 4.0) == pytest.approx(2 * trained), "no proxy is judged"
+    vanilla = dataclasses.replace(config, tokenizer=TokenizerConfig(kind="vanilla"))
+    whole = 3 * sum(forward_flops(MODEL, 11, 32, 4.0, rows=2, shortened=False))
+    assert step_flops(vanilla, 11, 0, 1.0) == pytest.approx(2 * whole)
     seldom = dataclasses.replace(config, training=dataclasses.replace(config.training, acceptance_share=0.25))
     assert step_flops(seldom, 11, 100, 4.0) == pytest.approx(2 * (trained + 0.25 * after))
 

@@ -189,11 +189,28 @@ def test_without_curves(script: Any, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert rows(capsys.readouterr().out, "### en")["speak"][2] == EN_DASH
 
 
+def test_speak_as_chosen(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("tables").main([str(file), "--speak", "training.acceptance=greedy"]) == 0
+    text = capsys.readouterr().out
+    assert rows(text, "### en")["speak"][1] == "2.1200"
+    assert rows(text, "### fi")["speak"][1] == "1.8000", "where no run has the setting, all are candidates"
+    fifth = rows(text, "## Table 5")
+    assert list(fifth)[1] == "acceptance greedy, rest_term True"
+    assert fifth["acceptance metropolis"][5] == "−0.94 %"
+    assert fifth["acceptance metropolis"][7] == "−4.55 %"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--name", "en"], "allowed: DATA=NAME"), (["--name", "sv=Swedish"], "no run has data 'sv'; there are: en, fi")],
+    [
+        (["--name", "en"], "allowed: DATA=NAME"),
+        (["--name", "sv=Swedish"], "no run has data 'sv'; there are: en, fi"),
+        (["--speak", "training.acceptance=never"], "no SPEAK run has that"),
+    ],
 )
-def test_bad_names(script: Any, file: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_selections(
+    script: Any, file: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tables: ModuleType = script("tables")
     assert tables.main([str(file), *flags]) == 2
     error = capsys.readouterr().err
