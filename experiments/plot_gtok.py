@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from curves import AXES, curve
 from groups import SYSTEMS, Setting
 from seeds import sample
-from tables import add_selection, select
+from selection import add_selection, select
 
 from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import MissingExtra

@@ -10,7 +10,6 @@ en dash. What is compared with what, and how, is in docs/comparison.md.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +17,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from cells import NONE, markdown, number, of, p_value, percent, share, spread
 from curves import equal_budgets
-from groups import BUDGET, REFERENCE, Setting, Variant, has, is_rate_knob, pareto, settings
-from records import Record, load
-from seeds import Comparison, Sample, compare, sample
+from groups import BUDGET, REFERENCE, Setting, Variant, is_rate_knob, pareto
+from seeds import Comparison, compare, sample
+from selection import add_selection, select
 
 from speak_neuro.command import atomic_write, check_writable, run_command
-from speak_neuro.errors import SpeakError
 
-NONE = "–"
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
     "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided."
@@ -64,34 +62,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `select`."""
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="JSON files of results, run folders")
-    parser.add_argument("--name", action="append", default=[], metavar="DATA=NAME", help="another name for a data set")
-    parser.add_argument(
-        "--speak",
-        action="append",
-        default=[],
-        metavar="KNOB=VALUE",
-        help="SPEAK's runs that stand for it have this setting, e.g. training.acceptance=literal "
-        "(default: those with the most seeds)",
-    )
-
-
-def select(arguments: argparse.Namespace) -> list[Setting]:
-    """The runs that the arguments name, grouped; what is left out is said on stderr."""
-    records, unfinished = load(arguments.results)
-    for line in unfinished:
-        print(f"left out: {line}", file=sys.stderr)
-    found = settings(renamed(records, arguments.name))
-    choices = dict(item.partition("=")[::2] for item in arguments.speak)
-    if choices and not any(has(variant, choices) for setting in found for variant in setting.of("speak")):
-        raise SpeakError(f"--speak is {' '.join(arguments.speak)}, but no SPEAK run has that; see collect.py's knobs")
-    for setting in found:
-        setting.choices = choices
-    return found
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     return run_command(build_parser(), tables, argv)
@@ -109,20 +79,6 @@ def tables(arguments: argparse.Namespace) -> int:
     else:
         print(text, end="")
     return 0
-
-
-def renamed(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
-    """The records with data sets called as --name says."""
-    chosen: dict[str, str] = {}
-    for item in names:
-        old, equals, new = item.partition("=")
-        if not equals or not new:
-            raise SpeakError(f"--name is {item!r}; allowed: DATA=NAME")
-        if old not in {record.dataset for record in records}:
-            known = ", ".join(sorted({record.dataset for record in records}))
-            raise SpeakError(f"--name is {item!r}, but no run has data {old!r}; there are: {known}")
-        chosen[old] = new
-    return [dataclasses.replace(record, dataset=chosen.get(record.dataset, record.dataset)) for record in records]
 
 
 def render(found: Sequence[Setting], command: str) -> str:
@@ -143,40 +99,6 @@ def render(found: Sequence[Setting], command: str) -> str:
     if costs:
         parts += ["## Table 4: parameters and time", *costs]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def number(value: float | None, digits: int) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
-def spread(found: Sample | None, digits: int) -> str:
-    """mean ± standard deviation; without ± for a single seed."""
-    if found is None:
-        return NONE
-    return number(found.mean, digits) + ("" if found.deviation is None else f" ± {found.deviation:.{digits}f}")
-
-
-def of(values: Sequence[float]) -> Sample | None:
-    return sample(values) if values else None
-
-
-def percent(comparison: Comparison | None) -> str:
-    return NONE if comparison is None else f"{100 * comparison.relative:+.2f} %".replace("-", "−")
-
-
-def p_value(comparison: Comparison | None) -> str:
-    """p, or why there is none."""
-    if comparison is None:
-        return NONE
-    if comparison.p is None:
-        return comparison.why or NONE
-    return "< 0.0001" if comparison.p < 1e-4 else f"{comparison.p:.2g}"
 
 
 def against(variant: Variant, reference: Variant | None) -> Comparison | None:
@@ -386,10 +308,6 @@ def table_4(setting: Setting) -> str:
         "model (ms / batch)",
     ]
     return "\n\n".join([f"### {setting.label}", markdown(head, rows), *sorted(said)])
-
-
-def share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else NONE
 
 
 if __name__ == "__main__":

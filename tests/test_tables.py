@@ -195,7 +195,7 @@ def test_speak_as_chosen(script: Any, file: Path, capsys: pytest.CaptureFixture[
     assert rows(text, "### en")["speak"][1] == "2.1200"
     assert rows(text, "### fi")["speak"][1] == "1.8000", "where no run has the setting, all are candidates"
     fifth = rows(text, "## Table 5")
-    assert list(fifth)[1] == "acceptance greedy, rest_term True"
+    assert list(fifth)[1] == "acceptance greedy, rate_limit 0.0, rest_term True"
     assert fifth["acceptance metropolis"][5] == "−0.94 %"
     assert fifth["acceptance metropolis"][7] == "−4.55 %"
 

@@ -1,0 +1,47 @@
+"""Markdown tables and the text of their cells. What nobody measured is an en dash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seeds import Comparison, Sample, sample
+
+NONE = "–"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def spread(found: Sample | None, digits: int) -> str:
+    """mean ± standard deviation; without ± for a single seed."""
+    if found is None:
+        return NONE
+    return number(found.mean, digits) + ("" if found.deviation is None else f" ± {found.deviation:.{digits}f}")
+
+
+def of(values: Sequence[float]) -> Sample | None:
+    return sample(values) if values else None
+
+
+def percent(comparison: Comparison | None) -> str:
+    return NONE if comparison is None else f"{100 * comparison.relative:+.2f} %".replace("-", "−")
+
+
+def p_value(comparison: Comparison | None) -> str:
+    """p, or why there is none."""
+    if comparison is None:
+        return NONE
+    if comparison.p is None:
+        return comparison.why or NONE
+    return "< 0.0001" if comparison.p < 1e-4 else f"{comparison.p:.2g}"
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else NONE
