@@ -7,9 +7,10 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from groups import Setting, has, settings
-from records import Record, load
+from records import Record, load, read_json
 
 from speak_neuro.errors import SpeakError
 
@@ -26,6 +27,12 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="SPEAK's runs that stand for it have this setting, e.g. training.acceptance=literal "
         "(default: those with the most seeds)",
     )
+    parser.add_argument(
+        "--step-times",
+        type=Path,
+        metavar="FILE",
+        help="results of bench_systems.py: training time is steps x these, instead of what the runs' clocks said",
+    )
 
 
 def select(arguments: argparse.Namespace) -> list[Setting]:
@@ -33,7 +40,10 @@ def select(arguments: argparse.Namespace) -> list[Setting]:
     records, unfinished = load(arguments.results)
     for line in unfinished:
         print(f"left out: {line}", file=sys.stderr)
-    found = settings(renamed(records, arguments.name))
+    records = renamed(records, arguments.name)
+    if arguments.step_times:
+        records = timed(records, arguments.step_times)
+    found = settings(records)
     choices = dict(item.partition("=")[::2] for item in arguments.speak)
     if choices and not any(has(variant, choices) for setting in found for variant in setting.of("speak")):
         raise SpeakError(f"--speak is {' '.join(arguments.speak)}, but no SPEAK run has that; see collect.py's knobs")
@@ -54,3 +64,27 @@ def renamed(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
             raise SpeakError(f"--name is {item!r}, but no run has data {old!r}; there are: {known}")
         chosen[old] = new
     return [dataclasses.replace(record, dataset=chosen.get(record.dataset, record.dataset)) for record in records]
+
+
+def timed(records: Sequence[Record], path: Path) -> list[Record]:
+    """The records with times of bench_systems.py: those of the same system, model, batch and window; others none."""
+    measured = read_json(path).get("metrics", {}).get("step_times")
+    if not isinstance(measured, list) or not all(isinstance(one, dict) and "step_ms" in one for one in measured):
+        raise SpeakError(f"{path}: no step times; name a --json file of bench_systems.py")
+    times = {step_key(one["system"], one["config"]): one["step_ms"] / 1e3 for one in measured}
+    found = []
+    for record in records:
+        seconds = times.get(step_key(record.system, record.config))
+        curve = dict(record.curve)
+        if curve:
+            curve["seconds"] = [None if seconds is None else round(step * seconds, 3) for step in curve["step"]]
+        found.append(dataclasses.replace(record, curve=curve))
+    if not any(value for record in found for value in record.curve.get("seconds", [])):
+        raise SpeakError(f"{path}: times none of these runs' systems at their sizes; measure runs of this comparison")
+    return found
+
+
+def step_key(system: str, config: dict[str, Any]) -> tuple[str, ...]:
+    """What a step's time depends on, but for the number of tokens and choices of training."""
+    sizes = {k: v for k, v in config.items() if k.startswith("model.") or k in ("training.batch", "training.window")}
+    return system, repr(sorted(sizes.items()))
