@@ -136,6 +136,7 @@ def faithful(config: RunConfig) -> RunConfig:
             rate_limit=0.0,
             token_price=0.0,
             proxy="exemplar",
+            proxy_steps=0,
             boundary_gradient=False,
         ),
     )

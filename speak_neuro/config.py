@@ -195,6 +195,9 @@ class TrainingConfig:
         added=True,
     )
     proxy_rate: float = option(0.2, "spike rate of a proxy from entropies", 1e-3, 0.999, added=True)
+    proxy_steps: int = option(
+        0, "first steps, in which the language model reads the proxy while the neuron learns it", 0, added=True
+    )
     boundary_gradient: bool = option(False, "let L_LM train the neuron too, through the pooling weights", added=True)
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
     rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)

@@ -141,7 +141,9 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         spikes = found.spikes.detach()
         fired = spikes.bool()
     with record_function("speak.decode"), language_model_precision(trainer):
-        logits = system.language_model.decode(hidden, found.spikes if config.boundary_gradient else fired)
+        given = trainer.step < config.proxy_steps
+        read = proxy if given else found.spikes if config.boundary_gradient else fired
+        logits = system.language_model.decode(hidden, read)
     with record_function("speak.losses"):
         nats = next_character_nats(logits, following)
         model_loss = nats.mean()
@@ -156,7 +158,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         trainer.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
     decision: dict[str, float] = {}
-    if config.proxy == "exemplar":
+    if config.proxy == "exemplar" and not given:
         with record_function("speak.acceptance"):
             decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
     with record_function("speak.optimiser"):
