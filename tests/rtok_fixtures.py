@@ -17,6 +17,7 @@ import torch
 from speak_neuro import corpus
 from speak_neuro.rtok.byte_unigram import ByteUnigram
 from speak_neuro.rtok.encoder import PretrainedEncoder, without_embedding
+from speak_neuro.rtok.hypernet import HypernetConfig, ZettHypernet
 from speak_neuro.rtok.pieces import SPECIALS, WORD, PieceModel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,6 +113,28 @@ def tiny_encoder(kind: str = "xlm-roberta", width: int = 32) -> PretrainedEncode
     """The same as `load_encoder` gives it."""
     model = tiny_model(kind, width)
     return PretrainedEncoder(model, without_embedding(model), small_pieces(), f"tiny {kind}")
+
+
+def tiny_hypernet(**sizes: int) -> ZettHypernet:
+    """A small hypernetwork with random weights, four languages, and by default a vocabulary of 50 and 10 bytes."""
+    config = HypernetConfig(
+        hn_hidden_size=32,
+        hn_intermediate_size=48,
+        hn_n_layers=2,
+        hn_num_attention_heads=4,
+        hn_surface_maxlen=7,
+        pad_token_id=1,
+        hn_rescale_embeddings=True,
+        hn_embed_lang_id=True,
+        n_langs=4,
+        langs=("en", "ru", "de", "es"),
+        **{"original_vocab_size": 50, "hn_n_extra_tokens": 10, "n_embd": 24, **sizes},  # type: ignore[arg-type]
+    )
+    network = ZettHypernet(config)
+    generator = torch.Generator().manual_seed(2)
+    for value in network.parameters():
+        value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+    return network
 
 
 def needs_uner(name: str) -> pytest.MarkDecorator:

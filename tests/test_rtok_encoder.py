@@ -61,7 +61,7 @@ def test_a_folder_gives_the_encoder_that_was_saved(folder: Path, tiny: Pretraine
     assert not tiny.model.training
     assert {value.dtype for value in tiny.model.parameters()} == {torch.float32}
     # The matrix of V rows is not within the model.
-    assert tiny.model.get_input_embeddings().weight.shape == (2, 32)
+    assert tiny.model.get_input_embeddings().weight.shape == (3, 32)
 
 
 def test_the_longest_input(tiny: PretrainedEncoder) -> None:

@@ -5,9 +5,9 @@
     encoder = load_encoder("trimmed")                     a folder of experiments/trim_encoder.py
     encoder.model(inputs_embeds=x, attention_mask=mask).last_hidden_state
 
-The token embedding (V, D) is kept apart from the model, which has only the first rows, up to the padding's, in its
-place: the tokens of these experiments are no pieces of the vocabulary, and the matrix is most of a small encoder. Ids
-cannot be fed to the model. Everything is float32, in evaluation mode, without a pooling layer or head.
+The token embedding (V, D) is kept apart from the model, which has only the first rows, those of the special tokens, in
+its place: the tokens of these experiments are no pieces of the vocabulary, and the matrix is most of a small encoder.
+Ids cannot be fed to the model. Everything is float32, in evaluation mode, without a pooling layer or head.
 """
 
 from __future__ import annotations
@@ -92,11 +92,13 @@ def require_transformers() -> None:
 
 
 def without_embedding(model: Any) -> Tensor:
-    """Take the token embedding out of `model`, down to the rows up to the padding's; the whole of it is returned."""
+    """Take the token embedding out of `model`, down to the first rows; the whole of it is returned."""
     whole: Tensor = model.get_input_embeddings().weight.detach()
-    rows = int(model.config.pad_token_id) + 1
-    model.set_input_embeddings(nn.Embedding(rows, whole.shape[1], padding_idx=rows - 1, _weight=whole[:rows].clone()))
-    model.config.vocab_size = rows
+    config = model.config
+    rows = 1 + max(config.pad_token_id, config.bos_token_id or 0, config.eos_token_id or 0)
+    first = nn.Embedding(rows, whole.shape[1], padding_idx=config.pad_token_id, _weight=whole[:rows].clone())
+    model.set_input_embeddings(first)
+    config.vocab_size = rows
     return whole
 
 
