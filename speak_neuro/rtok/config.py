@@ -1,0 +1,81 @@
+"""Settings of an RTok run: the boundary neuron, the tokenizer's training, LoRA and the task's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from speak_neuro.config import NeuronConfig, option, validate
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation of query and value."""
+
+    lora_rank: int = option(128, "r: rank of the added matrices", 1)
+    lora_alpha: int = option(256, "the added product is scaled by alpha / r", 1)
+    lora_dropout: float = option(0.3, "dropout on LoRA's input", 0.0, 0.9)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class TaskTraining:
+    """Optimisation of LoRA and classifier."""
+
+    epochs: int = option(15, "passes over the training split", 1)
+    batch: int = option(32, "examples per step", 1)
+    learning_rate: float = option(1e-4, "AdamW's rate at the start, falling linearly to 0", 0.0)
+    head_learning_rate: float = option(0.0, "the classifier's rate at the start; 0 for the same", 0.0)
+    weight_decay: float = option(0.0, "AdamW's weight decay", 0.0)
+    clip: float = option(1.0, "gradient norm limit", 1e-6)
+    longest: int = option(128, "tokens of a sequence, special tokens included", 8)
+    precision: str = option("float32", "the encoder's arithmetic", choices=("float32", "bfloat16"))
+    train_limit: int = option(0, "use only so many training examples; 0 for all", 0)
+    evaluate_limit: int = option(0, "use only so many examples of each evaluated split; 0 for all", 0)
+    seed: int = option(42, "seed of everything random", 0)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class SpeakTraining:
+    """The tokenizer's training (Eq. 12-16); only for --tokenizer speak."""
+
+    encoder_width: int = option(128, "d: width of the character embedding", 1)
+    tanh: bool = option(True, "tanh on the current")
+    tokenizer_learning_rate: float = option(1e-3, "AdamW's rate of the tokenizer", 0.0)
+    tokenizer_clip: float = option(1.0, "gradient norm limit of the tokenizer", 1e-6)
+    tokenizer_warmup_epochs: int = option(1, "passes that only mimic the pieces, before the task", 0)
+    membrane_weight: float = option(1.0, "weight of L_mem (Eq. 14)", 0.0)
+    reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)
+    rest_term: bool = option(True, "L_mem also at positions without a proxy spike")
+    fire_mix: float = option(1.2, "alpha of Eq. 14", 0.0, 2.0)
+    rest_mix: float = option(0.6, "beta of Eq. 14", 0.0, 0.99)
+    entropy: str = option(
+        "auto",
+        "what a token's entropy is of; auto: the encoder's masked-language head if it has one, else the classifier",
+        choices=("auto", "task_head", "mlm_onepass"),
+    )
+    entropy_share: float = option(0.2, "share of a batch's tokens that count as high-entropy", 0.0, 1.0)
+    reset_positive_weight: float = option(1.0, "weight of L_reset's positive targets", 1e-6)
+    acceptance: str = option(
+        "metropolis",
+        "rule that lets the neuron's spikes replace the proxy",
+        choices=("metropolis", "literal", "greedy", "always", "never"),
+    )
+    temperature: float = option(1.0, "tau of the metropolis rule, in nats per example", 1e-6)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class RTokConfig:
+    """All that defines a run beside task, tokenizer, data and models."""
+
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    speak: SpeakTraining = field(default_factory=SpeakTraining)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    training: TaskTraining = field(default_factory=TaskTraining)
