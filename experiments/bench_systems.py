@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from evaluate import Texts
 from records import flat_config
+from texts import Texts
 
 from speak_neuro.command import check_writable, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError

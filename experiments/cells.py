@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seeds import Comparison, Sample, sample
+from groups import Variant
+from seeds import Comparison, Sample, compare, sample
 
 NONE = "–"
 
@@ -45,3 +46,9 @@ def p_value(comparison: Comparison | None) -> str:
 
 def share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else NONE
+
+
+def against(variant: Variant, reference: Variant | None) -> Comparison | None:
+    if reference is None or reference is variant or not variant.bpc or not reference.bpc:
+        return None
+    return compare(variant.bpc, reference.bpc)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from records import load, to_collected, write_compact
+from compact import to_collected, write_compact
+from records import load
 
 from speak_neuro.command import check_writable, result_record, run_command
 from speak_neuro.errors import SpeakError

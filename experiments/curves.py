@@ -92,6 +92,7 @@ def common_budget(variants: Sequence[Variant], axis: Axis) -> float | None:
 def equal_budgets(setting: Setting) -> dict[Axis, tuple[float, dict[str, list[float]]]]:
     """For each axis on which all main variants can be placed: the common budget, and every system's BPC at it."""
     mains = [variant for system in setting.systems() if (variant := setting.main(system)) is not None]
+    mains = [variant for variant in mains if any(run.curve for run in variant.runs)]
     found: dict[Axis, tuple[float, dict[str, list[float]]]] = {}
     for axis in AXES:
         budget = common_budget(mains, axis)

@@ -11,7 +11,6 @@ per batch. What each number means: docs/comparison.md. --json is read by tables.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import sys
 import time
@@ -21,16 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from records import dataset_name, flat_config, write_compact
+from compact import write_compact
+from records import flat_config
+from texts import Text, Texts
 
 from speak_neuro.command import check_writable, result_record, run_command
 from speak_neuro.errors import SpeakError
-from speak_neuro.splits import PARTS, digest, read_splits
+from speak_neuro.splits import PARTS
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
 
     from speak_neuro.checkpoint import Run, System
+    from speak_neuro.evaluation import Evaluation
 
 DTP_WINDOW, DTP_STRIDE = 2048, 512
 
@@ -52,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch", type=int, default=32, help="windows at a time (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--repeats", type=int, default=7, help="timed batches, 0 for no timing (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed batches, 0 for no timing (default: %(default)s)")
     parser.add_argument("--time-batch", type=int, default=8, help="rows of a timed batch (default: %(default)s)")
     parser.add_argument("--time-length", type=int, help="characters of its rows (default: the training window)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
@@ -122,65 +124,15 @@ def protocol(arguments: argparse.Namespace, run: Run) -> tuple[int, int]:
     return window, arguments.stride or default_stride(window)
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A text to score."""
-
-    dataset: str
-    sha256: str
-    """Of the whole of the data, as in the run's record when it is the run's own."""
-    text: str
-
-
-class Texts:
-    """The text for each run, every file read once."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.read: dict[str, tuple[str, tuple[str, ...]]] = {}
-
-    def of(self, run: Run) -> Text:
-        if self.arguments.text is not None:
-            return self.whole(self.arguments.text)
-        recorded = run.record.get("data", {})
-        source = str(self.arguments.data) if self.arguments.data is not None else str(recorded.get("source", ""))
-        embedded = self.arguments.data is None and source == "embedded en"
-        if not embedded and not Path(source).exists():
-            raise SpeakError(
-                f"{run.folder}: its text {source or 'is not recorded and'} is not here; say where it is with --data, "
-                "or give another text with --text"
-            )
-        if source not in self.read:
-            parts = tuple(read_splits(None if embedded else Path(source)))
-            self.read[source] = digest(parts), parts
-        sha256, parts = self.read[source]
-        own = recorded.get("sha256") in (None, sha256)
-        if self.arguments.data is None and not own:
-            raise SpeakError(f"{run.folder}: {source} has changed since the run was trained; give a text with --data")
-        name = dataset_name(recorded) if own and recorded else dataset_name({"source": source})
-        part = self.arguments.part
-        text = parts[PARTS.index(part)]
-        limit = getattr(run.config.training, "test_characters", 0)
-        if own and part == "test" and limit:
-            text = text[:limit]
-        return Text(name if part == "test" else f"{name} ({part})", sha256, text)
-
-    def whole(self, path: Path) -> Text:
-        from speak_neuro.corpus import read_text
-
-        if str(path) not in self.read:
-            text = read_text(path)
-            self.read[str(path)] = digest([text]), (text,)
-        sha256, (text,) = self.read[str(path)]
-        return Text(dataset_name({"source": str(path)}), sha256, text)
-
-
 def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -> dict[str, Any]:
     """One run on one text, in the fields of `records.Record` and some more."""
+    import torch
+
     from speak_neuro.checkpoint import EXEMPLAR
     from speak_neuro.config import to_dict
     from speak_neuro.evaluation import evaluate as measure
     from speak_neuro.exemplar import UnigramExemplar
+    from speak_neuro.segmenters import SAMPLED
 
     if len(text.text) < 2:
         raise SpeakError(f"{text.dataset}: {len(text.text)} characters; give a text of at least 2")
@@ -189,9 +141,21 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
     exemplar = None
     if (run.folder / EXEMPLAR).is_file():
         exemplar = UnigramExemplar.load(run.folder / EXEMPLAR).boundaries(text.text)
+
+    def once(targets: Any) -> Evaluation:
+        torch.manual_seed(run.config.training.seed)  # for boundaries that are drawn
+        return measure(system, ids, window, targets, arguments.batch, stride, arguments.dtp)
+
     began = time.perf_counter()
-    found = measure(system, ids, window, exemplar, arguments.batch, stride, arguments.dtp)
+    found = once(exemplar)
     seconds = time.perf_counter() - began
+    other = None
+    if run.config.tokenizer.kind in SAMPLED:
+        system.segmenter.sampled = not system.segmenter.sampled
+        second = once(None)
+        kind = "sampled" if system.segmenter.sampled else "likeliest"
+        other = {"boundaries": kind, "bpc": second.bpc, "sf": second.shortening_factor}
+        system.segmenter.sampled = not system.segmenter.sampled
     config = flat_config(to_dict(run.config))
     values = {
         "name": run.folder.resolve().name,
@@ -212,6 +176,7 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
         "parameters_tokenizer": count(system.boundary_module),
         "vocabulary": len(run.alphabet),
         "protocol": {"window": window, "stride": stride},
+        "other": other,
         "seconds": round(seconds, 3),
         "timing": times(arguments, run, system, ids) if arguments.repeats else None,
     }
@@ -286,6 +251,9 @@ def count(module: Any) -> int:
 def tell(found: dict[str, Any]) -> None:
     """One run in two or three lines."""
     gate = f", gate rate {found['gate_rate']:.1%}" if "gate_rate" in found else ""
+    if "other" in found:
+        other = found["other"]
+        print(f"  with {other['boundaries']} boundaries: bpc {other['bpc']:.4f}, sf {other['sf']:.3f}")
     model, own = found["parameters_language_model"], found["parameters_tokenizer"]
     print(
         f"{found['name']}: {found['system']} on {found['dataset']}: bpc {found['bpc']:.4f}, sf {found['sf']:.3f}, "

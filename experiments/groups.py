@@ -11,6 +11,7 @@ from the main one in rate knobs only.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,9 +21,20 @@ from seeds import Sample, sample
 
 from speak_neuro.errors import SpeakError
 
-SYSTEMS = ("vanilla", "fixed", "whitespace", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet", "speak")
-"""The order of the paper's Table 1."""
-REFERENCE = "magnet"
+SYSTEMS = (
+    "vanilla",
+    "fixed",
+    "whitespace",
+    "dtp-entropy",
+    "dtp-unigram",
+    "dtp-gumbel",
+    "dtp-gumbel, sampled",
+    "magnet",
+    "magnet, sampled",
+    "speak",
+)
+"""The order of the paper's Table 1. "NAME, sampled" is the same runs with boundaries drawn at evaluation too."""
+REFERENCES = ("magnet", "magnet, sampled")
 BUDGET = ("training.steps", "training.batch", "training.window")
 SEED = "training.seed"
 UNSEEN = (SEED, "training.evaluate_every", "training.evaluate_characters")
@@ -154,7 +166,7 @@ def settings(records: Iterable[Record]) -> list[Setting]:
     if not chosen:
         raise SpeakError("no finished run; let one end first")
     grouped: dict[tuple[Any, ...], list[Record]] = {}
-    for record in chosen:
+    for record in [*chosen, *second_views(chosen)]:
         grouped.setdefault(setting_key(record), []).append(record)
     labels = setting_labels(grouped)
     found = []
@@ -166,6 +178,23 @@ def settings(records: Iterable[Record]) -> list[Setting]:
             variant.runs.append(run)
         found.append(Setting(runs[0].dataset, labels[key], list(by_variant.values())))
     return found
+
+
+def second_views(records: Iterable[Record]) -> list[Record]:
+    """Runs that were scored with boundaries found in two ways, as the other way has it: a system of its own."""
+    return [
+        dataclasses.replace(
+            record,
+            system=f"{record.system}, {record.other['boundaries']}",
+            bpc=record.other["bpc"],
+            sf=record.other["sf"],
+            # What the other way did not measure, or what is the same and shall not be shown twice.
+            **dict.fromkeys(("tokens", "boundary_f1", "parameters_language_model", "timing", "other")),
+            curve={},
+        )
+        for record in records
+        if record.other
+    ]
 
 
 def setting_key(record: Record) -> tuple[Any, ...]:

@@ -18,21 +18,23 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from curves import AXES, curve
-from groups import SYSTEMS, Setting
+from groups import Setting
 from seeds import sample
 from selection import add_selection, select
 
 from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import MissingExtra
 
-COLOURS = dict(
-    zip(
-        SYSTEMS,
-        ("#7f7f7f", "#bcbd22", "#8c564b", "#17becf", "#2ca02c", "#9467bd", "#1f77b4", "#d62728"),
-        strict=True,
-    )
-)
-
+COLOURS = {
+    "vanilla": "#7f7f7f",
+    "fixed": "#bcbd22",
+    "whitespace": "#8c564b",
+    "dtp-entropy": "#17becf",
+    "dtp-unigram": "#2ca02c",
+    "dtp-gumbel": "#9467bd",
+    "magnet": "#1f77b4",
+    "speak": "#d62728",
+}
 COLUMNS = 3
 
 
@@ -105,6 +107,11 @@ def curves(setting: Setting) -> dict[str, dict[str, Any]]:
     return found
 
 
+def colour(system: str) -> str:
+    """The second view of a system's runs has the first's colour."""
+    return COLOURS.get(system.partition(",")[0], "#000000")
+
+
 def canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -145,11 +152,11 @@ def draw_frontier(numbers: dict[str, Any], path: Path) -> None:
                 [point["bpc"] for point in points],
                 xerr=[point["sf_deviation"] or 0.0 for point in points],
                 yerr=[point["bpc_deviation"] or 0.0 for point in points],
-                fmt="o-",
+                fmt="o--" if "," in system else "o-",
                 markersize=4 if system != "speak" else 6,
                 linewidth=1.2,
                 capsize=2,
-                color=COLOURS.get(system, "#000000"),
+                color=colour(system),
                 label=system,
             )
         dressed(axes, "shortening factor (characters / tokens)", "test BPC", label)
@@ -163,12 +170,11 @@ def draw_curves(numbers: dict[str, Any], path: Path) -> None:
     for row, (label, part) in zip(panels, numbers.items(), strict=True):
         for axes, (axis, title) in zip(row, used.items(), strict=True):
             for system, values in part["curves"].get(axis, {}).items():
-                colour = COLOURS.get(system, "#000000")
-                axes.plot(values["x"], values["bpc"], linewidth=1.3, color=colour, label=system)
+                axes.plot(values["x"], values["bpc"], linewidth=1.3, color=colour(system), label=system)
                 if values["seeds"] > 1:
                     low = [b - d for b, d in zip(values["bpc"], values["deviation"], strict=True)]
                     high = [b + d for b, d in zip(values["bpc"], values["deviation"], strict=True)]
-                    axes.fill_between(values["x"], low, high, color=colour, alpha=0.15, linewidth=0)
+                    axes.fill_between(values["x"], low, high, color=colour(system), alpha=0.15, linewidth=0)
             every = [bpc for values in part["curves"].get(axis, {}).values() for bpc in values["bpc"]]
             late = [b for v in part["curves"].get(axis, {}).values() for b in v["bpc"][len(v["bpc"]) // 3 :]]
             if late and min(late) < max(late):  # the first third falls so far that the systems would lie on one line

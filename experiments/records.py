@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import atomic_write
 from speak_neuro.config import RunConfig, from_dict, to_dict
 from speak_neuro.errors import SpeakError
 
@@ -57,6 +56,9 @@ class Record:
     """evaluate.py's times, with device, batch and length."""
     protocol: dict[str, Any] | None = None
     """Window and stride with which the test text was scored."""
+    other: dict[str, Any] | None = None
+    """The same weights with boundaries found the other way, where a system has two: {"boundaries": "sampled" or
+    "likeliest", "bpc", "sf"}."""
     curve: dict[str, list[Any]] = field(default_factory=dict)
     """Validation over training: a list for each of CURVE."""
 
@@ -170,7 +172,17 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         training_characters=metrics.get("training_characters"),
         device=result.get("device"),
         protocol=default_protocol(config),
+        other=other_boundaries(metrics),
     )
+
+
+def other_boundaries(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """gtok.py's second evaluation of a system that samples its boundaries in training."""
+    for kind in ("sampled", "likeliest"):
+        found = metrics.get(f"test_{kind}_boundaries")
+        if isinstance(found, dict):
+            return {"boundaries": kind, "bpc": found.get("bpc"), "sf": found.get("shortening_factor")}
+    return None
 
 
 def default_protocol(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -273,32 +285,3 @@ def joined(first: Record, second: Record) -> Record:
         if getattr(first, item.name) in (None, {})
     }
     return dataclasses.replace(first, **gaps)
-
-
-def to_collected(records: Sequence[Record]) -> dict[str, Any]:
-    """The form of `collect.py`: one configuration, and for each run the knobs that differ from it."""
-    base = records[0].config if records else {}
-    runs = []
-    for record in records:
-        keys = [*base, *(key for key in record.config if key not in base)]
-        knobs = {key: record.config.get(key) for key in keys if record.config.get(key) != base.get(key)}
-        values = {
-            item.name: getattr(record, item.name)
-            for item in dataclasses.fields(Record)
-            if item.name != "config" and getattr(record, item.name) not in (None, {})
-        }
-        runs.append({**values, "knobs": knobs})
-    return {"config": base, "runs": runs}
-
-
-def write_compact(path: Path, result: dict[str, Any]) -> None:
-    """A result record with a line for each run, so that a file of a hundred runs can be read and compared."""
-    runs = result["metrics"]["runs"]
-    head = {**result, "metrics": {**result["metrics"], "runs": []}}
-    text = json.dumps(head, indent=2, ensure_ascii=False, allow_nan=False)
-    lines = ",\n".join("      " + json.dumps(run, ensure_ascii=False, allow_nan=False) for run in runs)
-    if runs:
-        before, after = text.rsplit('"runs": []', 1)
-        text = f'{before}"runs": [\n{lines}\n    ]{after}'
-    with atomic_write(path, "w") as stream:
-        stream.write(text + "\n")

@@ -13,21 +13,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cells import NONE, markdown, number, of, p_value, percent, share, spread
+from ablations import OTHER, TABLE_3, TABLE_5, ablation
+from cells import NONE, against, markdown, number, of, p_value, percent, share, spread
 from curves import equal_budgets
-from groups import BUDGET, REFERENCE, Setting, Variant, is_rate_knob, pareto
-from seeds import Comparison, compare, sample
+from groups import BUDGET, REFERENCES, Setting, Variant, pareto
 from selection import add_selection, select
 
 from speak_neuro.command import atomic_write, check_writable, run_command
 
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
-    "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided."
+    "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided. *NAME, sampled* is "
+    "the same runs scored with boundaries drawn as in training, the way their original code evaluates; NAME takes the likelier."
 )
 ABOUT_BUDGETS = (
     "Where the systems stand on their way, at the largest steps, training time and compute that all of them reach "
@@ -37,21 +37,6 @@ ABOUT_FRONTIER = (
     "Every point of every system's rate knob. One is on the frontier when no other is at least as good in BPC and SF "
     "and better in one:"
 )
-PAPER_DIRECTION = {
-    ("training.rest_term", False): "worse: the term is needed",
-    ("training.acceptance", "greedy"): "worse: the Metropolis-Hastings step matters",
-}
-"""What the paper says of a change, for the changes on which it is known."""
-TABLE_3 = "Table 3: what a spike does to the potential"
-TABLE_5 = "Table 5 (GTok part): acceptance and the second term of L_mem"
-OTHER = "Other changes to SPEAK"
-ABLATED = {
-    "neuron.": TABLE_3,
-    "training.acceptance": TABLE_5,
-    "training.temperature": TABLE_5,
-    "training.rest_term": TABLE_5,
-}
-"""Beginnings of the knobs of each ablation table."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,12 +86,6 @@ def render(found: Sequence[Setting], command: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def against(variant: Variant, reference: Variant | None) -> Comparison | None:
-    if reference is None or reference is variant or not variant.bpc or not reference.bpc:
-        return None
-    return compare(variant.bpc, reference.bpc)
-
-
 def facts(setting: Setting) -> str:
     """What is equal for all rows, and what was scored."""
     run = setting.variants[0].runs[0]
@@ -149,24 +128,20 @@ def label(setting: Setting, variant: Variant) -> str:
 
 def table_1(setting: Setting) -> str:
     """One row per system: its main variant, and its difference to MAGNET."""
-    reference = setting.main(REFERENCE)
+    references = {name: variant for name in REFERENCES if (variant := setting.main(name))}
     rows = []
     for system in setting.systems():
         variant = setting.main(system)
         assert variant is not None
-        difference = against(variant, reference)
-        rows.append(
-            [
-                system,
-                spread(of(variant.bpc), 4),
-                spread(of(variant.sf), 2),
-                str(len(variant.runs)),
-                percent(difference),
-                p_value(difference),
-                label(setting, variant),
-            ]
-        )
-    return markdown(["system", "BPC", "SF", "seeds", "BPC against MAGNET", "p (Welch)", "knobs"], rows)
+        row = [system, spread(of(variant.bpc), 4), spread(of(variant.sf), 2), str(len(variant.runs))]
+        for reference in references.values():
+            difference = against(variant, reference)
+            row += [percent(difference), p_value(difference)]
+        rows.append([*row, label(setting, variant)])
+    head = ["system", "BPC", "SF", "seeds"]
+    for name in references:
+        head += [f"BPC against {name}", "p"]
+    return markdown([*head, "knobs"], rows)
 
 
 def budgets(setting: Setting) -> str:
@@ -174,11 +149,12 @@ def budgets(setting: Setting) -> str:
     found = equal_budgets(setting)
     if not found or len(setting.systems()) < 2:
         return ""
-    names = {"steps": "{:,.0f} steps", "seconds": "{:,.0f} s", "flops": "{:.3g} FLOPs"}
+    names = {"steps": "{:,.0f} steps", "seconds": "{:,.1f} s", "flops": "{:.3g} FLOPs"}
     head = ["validation BPC at", *(names[axis].format(budget) for axis, (budget, _) in found.items())]
     rows = [
         [system, *(spread(of(values.get(system, [])), 4) for _, values in found.values())]
         for system in setting.systems()
+        if any(values.get(system) for _, values in found.values())
     ]
     return f"{ABOUT_BUDGETS}\n\n{markdown(head, rows)}"
 
@@ -202,67 +178,6 @@ def frontier(setting: Setting) -> str:
         for variant in line
     ]
     return f"{ABOUT_FRONTIER}\n\n" + markdown(["system", "rate knob", "BPC", "SF", "seeds", "on the frontier"], rows)
-
-
-def table_of(changed: dict[str, Any]) -> str:
-    """The table of a variant: that of all its changes (but for its rate), or the table of others."""
-    of_each = {
-        next((table for start, table in ABLATED.items() if key.startswith(start)), OTHER)
-        for key in changed
-        if not is_rate_knob(key)
-    }
-    return of_each.pop() if len(of_each) == 1 else OTHER
-
-
-def ablation(setting: Setting, title: str) -> str:
-    """SPEAK as it is, and every variant whose changes belong into this table."""
-    main = setting.main("speak")
-    chosen = [(variant, changed) for variant, changed in setting.ablations() if table_of(changed) == title]
-    if main is None or not chosen:
-        return ""
-    directed = any(paper_direction(changed) for _, changed in chosen)
-    reference = setting.main(REFERENCE)
-    told = described({key: main.config.get(key) for key in keys_of(chosen)})
-    base = [told, *scores(main), NONE, NONE, percent(against(main, reference))]
-    rows = [base + ([NONE] if directed else [])]
-    for variant, changed in chosen:
-        difference = against(variant, main)
-        row = [described(changed), *scores(variant), percent(difference), p_value(difference)]
-        row.append(percent(against(variant, reference)))
-        rows.append(row + ([paper_direction(changed) or NONE] if directed else []))
-    head = [
-        "SPEAK with",
-        "BPC",
-        "SF",
-        "hard resets",
-        "seeds",
-        "BPC against the first row",
-        "p (Welch)",
-        "against MAGNET",
-    ]
-    table = markdown(head + (["paper"] if directed else []), rows)
-    return f"### {setting.label}\n\n{table}"
-
-
-def keys_of(chosen: Sequence[tuple[Variant, dict[str, Any]]]) -> list[str]:
-    return sorted({key for _, changed in chosen for key in changed})
-
-
-def scores(variant: Variant) -> list[str]:
-    gates = [run.gate_rate for run in variant.runs if run.gate_rate is not None]
-    gate = NONE if not gates else f"{100 * sample(gates).mean:.1f} %"
-    return [spread(of(variant.bpc), 4), spread(of(variant.sf), 2), gate, str(len(variant.runs))]
-
-
-def described(knobs: dict[str, Any]) -> str:
-    return ", ".join(f"{key.partition('.')[2]} {value}" for key, value in knobs.items())
-
-
-def paper_direction(changed: dict[str, Any]) -> str | None:
-    """The paper's word on a variant with a single change."""
-    if len(changed) != 1:
-        return None
-    return PAPER_DIRECTION.get(next(iter(changed.items())))
 
 
 def table_4(setting: Setting) -> str:

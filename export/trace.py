@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.export.graph import export_neuron
+from speak_neuro.export.graph import constants_of
 from speak_neuro.export.trace_file import Trace, encode_texts
 from speak_neuro.text import Speak
 
@@ -50,7 +50,7 @@ def run_trace(
         if progress is not None:
             progress(1)
     text_utf8, text_offsets = encode_texts(rows)
-    exported = export_neuron(speak.engine.system)
+    constants = constants_of(speak.engine.tokenizer)
     return Trace(
         current=current,
         gate_logit=gate_logit,
@@ -58,11 +58,11 @@ def run_trace(
         spikes=spikes,
         length=length,
         features=features,
-        decay=exported.decay[0],
-        gain=exported.gain[0],
-        threshold=exported.threshold[0],
-        reset_potential=exported.reset_potential[0],
-        reset_scale=exported.reset_scale[0],
+        decay=constants["decay"][0],
+        gain=constants["gain"][0],
+        threshold=constants["threshold"][0],
+        reset_potential=constants["reset_potential"][0],
+        reset_scale=constants["reset_scale"][0],
         text_utf8=text_utf8,
         text_offsets=text_offsets,
         meta=dict(meta),

@@ -18,6 +18,7 @@ from speak_neuro import segments
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import load_system, read_run
 from speak_neuro.device import choose_device
+from speak_neuro.errors import SpeakError
 from speak_neuro.inference import BoundaryEngine, Trace
 
 PIECE = 1 << 15
@@ -35,6 +36,11 @@ class Speak:
     def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Speak:
         """The tokenizer of a run folder, on `device`: auto, cpu, cuda or cuda:N."""
         run = read_run(folder)
+        if run.record.get("framework") == "rtok":
+            raise SpeakError(
+                f"{folder}: an RTok tokenizer, whose text is normalised first and whose spikes open tokens; load it "
+                "with speak_neuro.rtok.speak.CharacterTokenizer"
+            )
         return cls(BoundaryEngine(load_system(run, choose_device(device)), run.config), run.alphabet)
 
     def trace(self, text: str) -> Trace:

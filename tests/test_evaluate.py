@@ -142,7 +142,7 @@ def test_the_script(
     ]
     assert script.main(["--run", *(str(runs[kind]) for kind in SYSTEMS), *flags]) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("bpc") == len(SYSTEMS)
+    assert captured.out.count("bpc") == len(SYSTEMS) + 2
     assert "2 characters are not in the run's alphabet" in captured.err
     found = {run["system"]: run for run in json.loads(out.read_text(encoding="utf-8"))["metrics"]["runs"]}
     assert set(found) == set(SYSTEMS)
@@ -153,6 +153,10 @@ def test_the_script(
         assert run["boundary_rate"] == pytest.approx(run["tokens"] / 902)
         assert ("gate_rate" in run) == (kind == "speak")
         assert run["protocol"] == {"window": 64, "stride": 32}
+        assert ("other" in run) == (kind in ("dtp-gumbel", "magnet"))
+        if "other" in run:
+            assert run["other"]["boundaries"] == "sampled"
+            assert run["other"]["sf"] != run["sf"]
         timing = run["timing"]
         assert timing["model_ms"] > 0
         assert (timing["batch"], timing["length"], timing["repeats"]) == (3, 64, 2)

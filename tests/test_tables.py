@@ -84,7 +84,7 @@ def test_frontier_and_budgets(script: Any, file: Path, capsys: pytest.CaptureFix
     assert [line.split("|")[1].strip() for line in lines] == ["magnet", "speak", "speak"]
     assert "2.3500 | 6.00" in lines[0]
     budget = rows(text, "| validation BPC at")
-    assert budget["validation BPC at"][1:] == ["100 steps", "8 s"]
+    assert budget["validation BPC at"][1:] == ["100 steps", "8.0 s"]
     # SPEAK's curve passes 3.0 at 5 s and 2.1 at 10 s: the line between them at 8 s, each seed alike.
     assert budget["speak"][2].startswith(f"{3.0 + (2.1 - 3.0) * 3 / 5:.4f}")
     assert budget["magnet"][1].startswith("2.2000")
@@ -137,6 +137,23 @@ def test_the_main_variant_of_equals_is_the_centre_of_the_ablations(script: Any, 
         {"training.rest_term": False},
         {"training.acceptance": "greedy"},
     ]
+
+
+def test_two_ways_to_find_boundaries(script: Any, tmp_path: Path) -> None:
+    """DTP draws its boundaries at evaluation too: the second score of the same runs stands as a system of its own."""
+    runs = []
+    for seed, shift in ((1, 0.0), (2, 0.01)):
+        other = {"boundaries": "sampled", "bpc": 2.0 + shift, "sf": 5.0}
+        runs += [run("magnet", seed, 2.2 + shift, 9.0, other=other), run("speak", seed, 2.1 + shift, 4.0)]
+    settings = found(script, runs, tmp_path)
+    text = script("tables").render(settings, "x")
+    table = rows(text, "### en")
+    assert table["system"][4:] == ["BPC against magnet", "p", "BPC against magnet, sampled", "p", "knobs"]
+    assert table["magnet, sampled"][1:4] == ["2.0050 ± 0.0071", "5.00 ± 0.00", "2"]
+    assert table["speak"][4] == "−4.54 %"
+    assert table["speak"][6] == "+4.99 %"
+    assert list(rows(text, "## Table 4")) == ["system", "magnet", "speak"]
+    assert list(rows(text, "| validation BPC at")) == ["validation BPC at", "magnet", "speak"]
 
 
 def test_pareto(script: Any, tmp_path: Path) -> None:
@@ -198,6 +215,7 @@ def test_speak_as_chosen(script: Any, file: Path, capsys: pytest.CaptureFixture[
     assert list(fifth)[1] == "acceptance greedy, rate_limit 0.0, rest_term True"
     assert fifth["acceptance metropolis"][5] == "−0.94 %"
     assert fifth["acceptance metropolis"][7] == "−4.55 %"
+    assert fifth["SPEAK with"][7] == "against magnet"
 
 
 @pytest.mark.parametrize(

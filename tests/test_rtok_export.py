@@ -1,0 +1,56 @@
+"""An RTok tokenizer is one table and one neuron: folded, it spikes as in training, and Lava agrees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtok_text_fixtures import lively_tokenizer, word_batch
+
+from speak_neuro.export.cli import main as export
+from speak_neuro.export.folded import alphabet_path, read_alphabet, read_folded
+from speak_neuro.export.trace_file import read_trace
+from speak_neuro.rtok.speak import CharacterTokenizer
+from speak_neuro.sim.cli import main as sim
+
+
+@pytest.fixture(scope="module", params=["gated", "hard"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rtok") / "run"
+    lively_tokenizer(request.param).save(folder)
+    text = folder / "units.txt"
+    text.write_text("\n".join("".join(units) for units in word_batch()) + "\n", encoding="utf-8")
+    assert export(["--to", "nir", "--fold", "--run", str(folder), "--text", str(text)]) == 0
+    return folder
+
+
+def test_the_graph_spikes_as_the_tokenizer_does(exported: Path) -> None:
+    tokenizer = CharacterTokenizer.load(exported)
+    folded = read_folded(exported / "folded.nir")
+    alphabet = read_alphabet(alphabet_path(exported / "folded.nir"), folded.characters)
+    current, gate = tokenizer.table().detach().numpy().T
+    assert np.array_equal(folded.taps[0, 0], current)
+    if tokenizer.config.neuron.reset_mode == "gated":
+        assert np.array_equal(folded.taps[0, 1], gate)
+    trace = read_trace(exported / "folded-trace.npz")
+    units = ["".join(units) for units in word_batch()]
+    count = 0
+    for row, (unit, spikes) in enumerate(zip(units, tokenizer.spikes(units), strict=True)):
+        assert trace.text(row) == unit
+        assert np.array_equal(folded.spikes(alphabet.encode(unit))[:, 0], spikes)
+        assert np.array_equal(trace.spikes[row, : len(unit)], spikes)
+        count += int(spikes.sum())
+    assert count > 20
+
+
+@pytest.mark.lava
+def test_parity(exported: Path) -> None:
+    pytest.importorskip("lava", reason="lava-nc is not installed (it needs Python 3.10)")
+    graph, trace = exported / "folded.nir", exported / "folded-trace.npz"
+    assert sim(["parity", "--graph", str(graph), "--trace", str(trace)]) == 0
+    report = json.loads((exported / "parity.json").read_text(encoding="utf-8"))
+    for level in ("neuron", "readout"):
+        assert report["levels"][level]["mismatches"] == 0
+        assert report["levels"][level]["spikes"] > 20
