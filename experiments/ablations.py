@@ -52,16 +52,8 @@ def ablation(setting: Setting, title: str) -> str:
         row = [described(changed), *scores(variant), percent(difference), p_value(difference)]
         row += compared_with(variant, references.values())
         rows.append(row + ([paper_direction(changed) or NONE] if directed else []))
-    head = [
-        "SPEAK with",
-        "BPC",
-        "SF",
-        "hard resets",
-        "seeds",
-        "BPC against the first row",
-        "p (Welch)",
-        "against MAGNET",
-    ]
+    head = ["SPEAK with", "BPC", "SF", "hard resets", "seeds", "BPC against the first row", "p"]
+    head += [f"against {name}" for name in references]
     table = markdown(head + (["paper"] if directed else []), rows)
     return f"### {setting.label}\n\n{table}"
 

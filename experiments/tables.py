@@ -27,7 +27,8 @@ from speak_neuro.command import atomic_write, check_writable, run_command
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
     "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided. *NAME, sampled* is "
-    "the same runs scored with boundaries drawn as in training, the way their original code evaluates; NAME takes the likelier."
+    "the same runs scored with boundaries drawn as in training, as their original code "
+    "evaluates; NAME takes the likelier ones."
 )
 ABOUT_BUDGETS = (
     "Where the systems stand on their way, at the largest steps, training time and compute that all of them reach "
