@@ -20,6 +20,7 @@ from torch import Tensor
 
 from speak_neuro.entropy import reset_targets
 from speak_neuro.losses import membrane_loss, membrane_targets, reset_loss
+from speak_neuro.rtok.limits import tokens_of
 from speak_neuro.rtok.proxies import Segment, piece_openings
 from speak_neuro.rtok.speak import CharacterTokenizer
 
@@ -30,12 +31,12 @@ POSITIONS = 4096
 
 
 class Accuracy(NamedTuple):
-    """Agreement with the other tokenizer, in percent, and what the neuron's spikes do to length."""
+    """Agreement with the other tokenizer, in percent, and the length of tokens."""
 
     spike: float
     rest: float
     shortening_factor: float
-    """Characters per token of the spikes alone, before the host cuts at words."""
+    """Characters per token, the host's cuts at words and lengths included."""
 
     @property
     def total(self) -> float:
@@ -132,12 +133,13 @@ def mimic(
 
 def accuracy(tokenizer: CharacterTokenizer, units: Sequence[str], targets: Sequence[BoolArray]) -> Accuracy:
     """How well the neuron's spikes on `units` agree with the openings `targets`."""
-    spikes = np.concatenate(tokenizer.spikes(units))
-    wanted = np.concatenate(targets)
+    rows = tokenizer.spikes(units)
+    spikes, wanted = np.concatenate(rows), np.concatenate(targets)
+    tokens = sum(len(tokens_of(unit, row)[0]) for unit, row in zip(units, rows, strict=True))
     return Accuracy(
         spike=100.0 * float(spikes[wanted].mean()) if wanted.any() else math.nan,
         rest=100.0 * float((~spikes[~wanted]).mean()) if not wanted.all() else math.nan,
-        shortening_factor=len(spikes) / (sum(int(part[1:].sum()) + 1 for part in tokenizer.spikes(units))),
+        shortening_factor=len(spikes) / tokens,
     )
 
 
