@@ -61,6 +61,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="UTF-8 text, folder of .txt files (both cut 90/5/5), or folder with train.txt, valid.txt and test.txt "
         "(default: the embedded text)",
     )
+    parser.add_argument(
+        "--exemplar", type=Path, metavar="FILE", help="exemplar.json of another run, instead of learning one"
+    )
 
 
 def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, run: Run | None) -> Data:
@@ -89,6 +92,8 @@ def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, ru
     exemplar = None
     if run is not None and (folder / EXEMPLAR).exists():
         exemplar = UnigramExemplar.load(folder / EXEMPLAR)
+    elif config.tokenizer.kind in EXEMPLAR_SYSTEMS and arguments.exemplar:
+        exemplar = UnigramExemplar.load(arguments.exemplar)
     elif config.tokenizer.kind in EXEMPLAR_SYSTEMS:
         if not arguments.quiet:
             print("learning the exemplar's pieces", file=sys.stderr)

@@ -42,10 +42,13 @@ SMALL = RunConfig(
 # The comparison of all systems: most layers work on tokens, so that the segmentation shows. About 3 seconds a step on
 # two cores; 16 runs of it share one data-centre GPU.
 COMPARE = RunConfig(
-    tokenizer=TokenizerConfig(encoder="hourglass"),
+    # A leak: without it the potential carries every earlier character's current to the next decision, and boundaries
+    # jitter (experiments/LOG.md, 2026-11-26).
+    neuron=NeuronConfig(decay=0.25),
+    tokenizer=TokenizerConfig(encoder="window", encoder_width=256, context=12),
     model=ModelConfig(width=256, heads=4, inner=1024, pre_layers=1, shortened_layers=6, post_layers=1),
     training=TrainingConfig(
-        steps=4000,
+        steps=3000,
         batch=32,
         window=512,
         learning_rate=1e-3,
@@ -53,7 +56,8 @@ COMPARE = RunConfig(
         warmup=200,
         reset_positive_weight=2.0,
         temperature=2.0,
-        evaluate_every=500,
+        proxy_steps=300,
+        evaluate_every=250,
         evaluate_characters=100_000,
         precision="bfloat16",
     ),
