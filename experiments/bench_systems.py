@@ -112,7 +112,7 @@ def trainer(run: Run, text: str, device: Any) -> Trainer:
     from speak_neuro.proxy import ProxyStore
     from speak_neuro.train import Trainer
 
-    config = dataclasses.replace(run.config.training, learning_rate=0.0, tokenizer_learning_rate=0.0)
+    config = dataclasses.replace(run.config.training, learning_rate=0.0, tokenizer_learning_rate=0.0, proxy_steps=0)
     needed = config.batch * (config.window + 1)
     if len(text) < needed:
         raise SpeakError(

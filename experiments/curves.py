@@ -40,8 +40,10 @@ def points(record: Record, axis: Axis) -> list[float] | None:
 
 
 def compute(record: Record) -> list[float] | None:
-    """FLOPs up to each evaluation, from the measured SF."""
-    factors = record.curve.get("sf") or []
+    """FLOPs up to each evaluation, from the SF of the steps before it (in old files, from validation's)."""
+    factors = record.curve.get("training_sf") or []
+    if not factors or None in factors:
+        factors = record.curve.get("sf") or []
     if record.vocabulary is None or record.parameters_tokenizer is None or None in factors or not factors:
         return None
     try:

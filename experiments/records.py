@@ -19,8 +19,9 @@ from typing import Any
 from speak_neuro.config import RunConfig, from_dict, to_dict
 from speak_neuro.errors import SpeakError
 
-CURVE = ("step", "bpc", "sf", "seconds")
-"""Columns of a validation curve; `seconds` of training, None where the run did not log them."""
+CURVE = ("step", "bpc", "sf", "seconds", "training_sf")
+"""Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it, and the SF in
+training since the column's last entry (characters / tokens of all these steps). None where the run did not log it."""
 CURVE_POINTS = 40
 AGREEMENT = 0.01
 """Share by which two scores of one run may differ: rounding flips few boundaries, sampled ones vary a little more."""
@@ -83,7 +84,7 @@ def load(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Record], list[st
                 if (folder / "results.json").is_file():
                     found.append(read_folder(folder, name_of(folder, path)))
                 else:
-                    unfinished.append(f"{folder}: no results.json, the run is not finished")
+                    unfinished.append(f"{name_of(folder, path)}: no results.json, the run is not finished")
         else:
             found += read_file(path)
     return merge(found), unfinished
@@ -231,7 +232,8 @@ def dataset_name(data: dict[str, Any]) -> str:
 
 def read_curve(path: Path) -> dict[str, list[Any]]:
     """The evaluations of metrics.jsonl, thinned to CURVE_POINTS. A line that a kill cut short is passed over."""
-    points: list[tuple[Any, ...]] = []
+    evaluations: list[dict[str, Any]] = []
+    rates: dict[int, float] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -241,17 +243,28 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
             values = json.loads(line)
         except ValueError:
             continue
-        if isinstance(values, dict) and "valid_bpc" in values and "step" in values:
-            sf, seconds = values.get("valid_shortening_factor"), values.get("seconds")
-            points.append(
-                (
-                    values["step"],
-                    round(values["valid_bpc"], 5),
-                    None if sf is None else round(sf, 4),
-                    None if seconds is None else round(seconds, 2),
-                )
-            )
-    return dict(zip(CURVE, map(list, zip(*thinned(points), strict=True)), strict=True)) if points else {}
+        if not isinstance(values, dict) or "step" not in values:
+            continue
+        if "valid_bpc" in values:
+            evaluations.append(values)
+        elif values.get("sf"):
+            rates[values["step"]] = 1 / values["sf"]
+    curve: dict[str, list[Any]] = {name: [] for name in CURVE}
+    before = 0
+    for values in thinned(evaluations):
+        step = values["step"]
+        since = [rates[s] for s in range(before + 1, step + 1) if s in rates]
+        before = step
+        point = (
+            step,
+            values["valid_bpc"],
+            values.get("valid_shortening_factor"),
+            values.get("seconds"),
+            len(since) / sum(since) if since else None,
+        )
+        for name, value in zip(CURVE, point, strict=True):
+            curve[name].append(round(value, 5) if isinstance(value, float) else value)
+    return curve if evaluations else {}
 
 
 def thinned(points: Sequence[Any], most: int = CURVE_POINTS) -> list[Any]:

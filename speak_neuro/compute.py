@@ -54,8 +54,10 @@ def forward_flops(
     return before, after + 2 * model.width * vocabulary * window
 
 
-def step_flops(config: RunConfig, vocabulary: int, parameters_tokenizer: int, shortening_factor: float) -> float:
-    """One training step of the whole batch."""
+def step_flops(
+    config: RunConfig, vocabulary: int, parameters_tokenizer: int, shortening_factor: float, judged: bool = True
+) -> float:
+    """One training step of the whole batch; `judged`: whether SPEAK decides on its proxies, where it has any."""
     training, kind = config.training, config.tokenizer.kind
     before, after = forward_flops(
         config.model,
@@ -67,7 +69,7 @@ def step_flops(config: RunConfig, vocabulary: int, parameters_tokenizer: int, sh
     )
     tokenizer = 2.0 * training.window * parameters_tokenizer
     row = 3 * (before + after + tokenizer)
-    if kind == "speak" and training.proxy == "exemplar":
+    if judged and kind == "speak" and training.proxy == "exemplar":
         dropout = config.model.dropout > 0 or config.model.attention_dropout > 0
         row += training.acceptance_share * (before + 2 * after if dropout else after)
     return training.batch * row
@@ -80,12 +82,17 @@ def cumulative_flops(
     steps: Sequence[int],
     shortening_factors: Sequence[float],
 ) -> list[float]:
-    """FLOPs of training up to each of `steps`; the steps before a measured shortening factor count as having it."""
+    """FLOPs of training up to each of `steps`, with the shortening factor that the steps before it had.
+
+    The first `proxy_steps`, in which the language model reads the proxy, decide on none.
+    """
     if len(steps) != len(shortening_factors):
         raise ValueError(f"{len(steps)} steps, {len(shortening_factors)} shortening factors; allowed: as many of both")
     total, done, out = 0.0, 0, []
     for step, factor in zip(steps, shortening_factors, strict=True):
-        total += (step - done) * step_flops(config, vocabulary, parameters_tokenizer, max(factor, 1.0))
+        given = min(max(config.training.proxy_steps - done, 0), step - done)
+        for count, judged in ((given, False), (step - done - given, True)):
+            total += count * step_flops(config, vocabulary, parameters_tokenizer, max(factor, 1.0), judged)
         done = step
         out.append(total)
     return out

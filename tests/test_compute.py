@@ -73,6 +73,10 @@ def test_cumulative() -> None:
     config = RunConfig(model=MODEL)
     one, two = (step_flops(config, 11, 50, factor) for factor in (2.0, 4.0))
     assert cumulative_flops(config, 11, 50, [10, 30], [2.0, 4.0]) == pytest.approx([10 * one, 10 * one + 20 * two])
+    late = dataclasses.replace(config, training=dataclasses.replace(config.training, proxy_steps=15))
+    bare = [step_flops(config, 11, 50, factor, judged=False) for factor in (2.0, 4.0)]
+    expected = [10 * bare[0], 10 * bare[0] + 5 * bare[1] + 15 * two]
+    assert cumulative_flops(late, 11, 50, [10, 30], [2.0, 4.0]) == pytest.approx(expected)
     with pytest.raises(ValueError, match="as many of both"):
         cumulative_flops(config, 11, 50, [1], [])
     with pytest.raises(ValueError, match="at least 1"):
