@@ -128,21 +128,24 @@ class UnigramExemplar:
             reason = " ".join(str(error).split())
             raise SpeakError(f"{os.fspath(path)}: not an exemplar ({reason}); give the file that a run saved") from None
 
+    def ends_of_run(self, run: str) -> npt.NDArray[np.int64]:
+        """Offsets of the last characters of the tokens in a run of up to LONGEST_RUN characters without white space."""
+        encoding = self._tokenizer.encode(_encodable(run), add_special_tokens=False)
+        found = np.array([end - 1 for _, end in encoding.offsets], dtype=np.int64)
+        # The model joins neighbouring unknown characters into one token; here each is one.
+        unknown = [
+            position
+            for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True)
+            if token == 0
+            for position in range(start, end)
+        ]
+        return np.union1d(found, np.array(unknown, dtype=np.int64))
+
     def _run_ends(self, run: str) -> npt.NDArray[np.int64]:
-        """Offsets of the last characters of a run's tokens."""
+        """`ends_of_run`, kept."""
         found = self._ends.get(run)
         if found is None:
-            encoding = self._tokenizer.encode(_encodable(run), add_special_tokens=False)
-            found = np.array([end - 1 for _, end in encoding.offsets], dtype=np.int64)
-            # The model joins neighbouring unknown characters into one token; here each is one.
-            unknown = [
-                position
-                for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True)
-                if token == 0
-                for position in range(start, end)
-            ]
-            found = np.union1d(found, np.array(unknown, dtype=np.int64))
-            self._ends[run] = found
+            found = self._ends[run] = self.ends_of_run(run)
         return found
 
 
