@@ -1,9 +1,14 @@
-"""What a training run reads: ids, alphabet, exemplar and its boundaries, and the record that names the text."""
+"""What a training run reads: ids, alphabet, exemplar and its boundaries, and the record that names the text.
+
+Small texts are in memory. Texts of more than IN_MEMORY bytes, and all with --stream, are memory-mapped from a cache
+folder (`speak_neuro.streamed`); the run's proxy then is a file in its folder (`speak_neuro.proxy_file`).
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.config import RunConfig
-from speak_neuro.corpus import Splits
 from speak_neuro.errors import SpeakError
+from speak_neuro.named_sets import NAMED, check_name, named_parts
 from speak_neuro.splits import PARTS, digest, read_splits
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
@@ -24,15 +29,19 @@ if TYPE_CHECKING:  # the command's --help does not wait for torch
 
 Ids = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
+Say = Callable[[str], None]
 
 EXEMPLAR_SYSTEMS = ("speak", "dtp-unigram")
 """They start from, or learn, an exemplar tokenizer's boundaries."""
 LEAST_WHITE_SPACE = 0.02
+START = 100_000
+IN_MEMORY = 1 << 27
+PROXY = "proxy.bits"
 
 
 @dataclass(frozen=True)
 class Data:
-    """The three parts of a text as ids (n,), and what was learned from the train part."""
+    """The three parts of a text as ids (n,), in memory or memory-mapped, and what was learned from the train part."""
 
     train: Ids
     valid: Ids
@@ -40,17 +49,12 @@ class Data:
     alphabet: Alphabet
     exemplar: UnigramExemplar | None
     """For the systems that start from it or learn it; the others need none."""
-    train_exemplar: BoolArray | None
     valid_exemplar: BoolArray | None
     test_exemplar: BoolArray | None
     record: dict[str, Any]
     """For config.json and results: source, characters, sha256, and the characters of each part."""
-
-    def proxy(self) -> ProxyStore | None:
-        """Proxy spikes at the exemplar's boundaries."""
-        from speak_neuro.proxy import ProxyStore
-
-        return None if self.train_exemplar is None else ProxyStore.create(None, self.train_exemplar)
+    proxy: Callable[[], ProxyStore | None]
+    """Makes the run's proxy spikes, at the exemplar's boundaries; to be called when the run folder exists."""
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +65,25 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="UTF-8 text, folder of .txt files (both cut 90/5/5), or folder with train.txt, valid.txt and test.txt "
         "(default: the embedded text)",
     )
+    parser.add_argument("--dataset", help=f"a data set by name, instead of --data: {', '.join(sorted(NAMED))}")
+    parser.add_argument(
+        "--dataset-files",
+        type=Path,
+        metavar="PATH",
+        help="local files of the data set in the hub's shape, where there is no network",
+    )
+    parser.add_argument(
+        "--dtp-hebrew-digits",
+        action="store_true",
+        help="Hebrew points become spaces, which breaks spelled digits up, as in Dynamic Token Pooling's data",
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="folder for prepared texts, which runs share (default: cache, beside the run folder)"
+    )
     parser.add_argument(
         "--exemplar", type=Path, metavar="FILE", help="exemplar.json of another run, instead of learning one"
     )
+    parser.add_argument("--stream", action="store_true", help="memory-map the text however small it is")
 
 
 def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, run: Run | None) -> Data:
@@ -71,61 +91,168 @@ def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, ru
 
     Writes nothing into the run folder.
     """
-    parts = read_splits(arguments.data)
-    check_lengths(parts, config)
-    check_white_space(parts.train, config)
-    parts = parts._replace(test=parts.test[: config.training.test_characters or None])
-    record = {
-        "source": str(arguments.data) if arguments.data else "embedded en",
-        "characters": sum(map(len, parts)),
-        "sha256": digest(parts),
-        "parts": {name: len(part) for name, part in zip(PARTS, parts, strict=True)},
-    }
-    if run is not None and not same_text(run.record.get("data", {}), record):
-        raise SpeakError(f"{folder}: was trained on {run.record.get('data')}; give the same --data to resume it")
+    cache = arguments.cache or folder.parent / "cache"
+    path = arguments.data
 
+    def say(what: str) -> None:
+        if not arguments.quiet:
+            print(what, file=sys.stderr)
+
+    if arguments.dataset is not None:
+        if path is not None:
+            raise SpeakError("--data and --dataset exclude each other; give one")
+        check_name(arguments.dataset)
+        say(f"preparing {arguments.dataset} in {cache}")
+        path = named_parts(arguments.dataset, cache, arguments.dataset_files, arguments.dtp_hebrew_digits)
+    elif arguments.dataset_files is not None or arguments.dtp_hebrew_digits:
+        flag = "--dtp-hebrew-digits" if arguments.dataset_files is None else "--dataset-files"
+        raise SpeakError(f"{flag} belongs to --dataset; name one of {', '.join(sorted(NAMED))}, or leave it away")
+    record = {"source": arguments.dataset or ("embedded en" if path is None else str(path))}
+    if arguments.dtp_hebrew_digits:
+        record["points_to_spaces"] = True
+    if path is not None and to_stream(path, arguments, run):
+        return streamed(path, cache, record, arguments.exemplar, config, folder, run, say)
+    if path is None and arguments.stream:
+        raise SpeakError("--stream is for a text from --data or --dataset; the embedded text is in memory")
+    return in_memory(path, record, arguments.exemplar, config, folder, run, say)
+
+
+def to_stream(path: Path, arguments: argparse.Namespace, run: Run | None) -> bool:
+    """Whether the text is memory-mapped: a resumed run as it was, others by size or on request."""
+    from speak_neuro.streamed import source_bytes
+
+    if run is not None:
+        return bool(run.record.get("data", {}).get("memory_mapped", False))
+    return arguments.stream or source_bytes(path) > IN_MEMORY
+
+
+def in_memory(
+    path: Path | None,
+    record: dict[str, Any],
+    given: Path | None,
+    config: RunConfig,
+    folder: Path,
+    run: Run | None,
+    say: Say,
+) -> Data:
+    """All of a text in memory."""
     from speak_neuro.alphabet import Alphabet
+    from speak_neuro.exemplar import UnigramExemplar
+    from speak_neuro.proxy import ProxyStore
+
+    parts = read_splits(path)
+    check_lengths([len(part) for part in parts], config)
+    check_white_space(parts.train[:START], config)
+    parts = parts._replace(test=parts.test[: config.training.test_characters or None])
+    describe(record, [len(part) for part in parts], digest(parts))
+    check_same_text(folder, run, record)
+    alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
+    check_alphabet(alphabet)
+    exemplar = known_exemplar(given, config, folder, run)
+    if exemplar is None and config.tokenizer.kind in EXEMPLAR_SYSTEMS:
+        say("learning the exemplar's pieces")
+        exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
+    ids = map(alphabet.encode, parts)
+    if exemplar is None:
+        return Data(*ids, alphabet, None, None, None, record, lambda: None)
+    train, valid, test = map(exemplar.boundaries, parts)
+    return Data(*ids, alphabet, exemplar, valid, test, record, lambda: ProxyStore.create(None, train))
+
+
+def streamed(
+    path: Path,
+    cache: Path,
+    record: dict[str, Any],
+    given: Path | None,
+    config: RunConfig,
+    folder: Path,
+    run: Run | None,
+    say: Say,
+) -> Data:
+    """A text memory-mapped from the cache."""
+    from speak_neuro.checkpoint import STATE
+    from speak_neuro.proxy_file import FileProxy
+    from speak_neuro.streamed import StreamedText, boundaries
+
+    text = StreamedText.prepare(path, cache, say)
+    alphabet, train, valid = text.train.alphabet, text.train.ids, text.valid.ids
+    check_lengths([len(train), len(valid), len(text.test)], config)
+    check_white_space(text.train.text(0, START), config)
+    test = text.test.ids[: config.training.test_characters or None]
+    describe(record, [len(train), len(valid), len(test)], text.sha256)
+    record["memory_mapped"] = True
+    check_same_text(folder, run, record)
+    if run is not None and alphabet != run.alphabet:
+        raise SpeakError(f"{folder}: has another alphabet than this text's train part; begin anew with --overwrite")
+    check_alphabet(alphabet)
+    exemplar = known_exemplar(given, config, folder, run)
+    if exemplar is None and config.tokenizer.kind in EXEMPLAR_SYSTEMS:
+        exemplar = text.exemplar(config.training.exemplar_vocabulary, say)
+    if exemplar is None:
+        return Data(train, valid, test, alphabet, None, None, None, record, lambda: None)
+    begun = run is not None and (folder / STATE).exists()
+    spikes = None if begun else text.train_boundaries(exemplar, say)
+
+    def proxy() -> ProxyStore:
+        store = FileProxy.open(folder / PROXY) if spikes is None else FileProxy.begin(folder / PROXY, spikes)
+        store.releases.append(train)
+        return store
+
+    ends = [boundaries(exemplar, ids, alphabet) for ids in (valid, test)]
+    return Data(train, valid, test, alphabet, exemplar, *ends, record, proxy)
+
+
+def known_exemplar(given: Path | None, config: RunConfig, folder: Path, run: Run | None) -> UnigramExemplar | None:
+    """The exemplar that a resumed run has saved, or the one `given` to a system that needs one."""
     from speak_neuro.checkpoint import EXEMPLAR
     from speak_neuro.exemplar import UnigramExemplar
 
-    alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
-    exemplar = None
     if run is not None and (folder / EXEMPLAR).exists():
-        exemplar = UnigramExemplar.load(folder / EXEMPLAR)
-    elif config.tokenizer.kind in EXEMPLAR_SYSTEMS and arguments.exemplar:
-        exemplar = UnigramExemplar.load(arguments.exemplar)
-    elif config.tokenizer.kind in EXEMPLAR_SYSTEMS:
-        if not arguments.quiet:
-            print("learning the exemplar's pieces", file=sys.stderr)
-        exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
-    ends = [None if exemplar is None else exemplar.boundaries(part) for part in parts]
-    return Data(*map(alphabet.encode, parts), alphabet, exemplar, *ends, record)
+        return UnigramExemplar.load(folder / EXEMPLAR)
+    return UnigramExemplar.load(given) if given and config.tokenizer.kind in EXEMPLAR_SYSTEMS else None
 
 
-def same_text(recorded: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Whether a run was trained on this text, cut in the same places; its path may have changed."""
-    return all(recorded.get(name, record[name]) == record[name] for name in ("characters", "sha256", "parts"))
+def describe(record: dict[str, Any], sizes: list[int], sha256: str) -> None:
+    """What identifies a text and its cuts."""
+    record |= {"characters": sum(sizes), "sha256": sha256, "parts": dict(zip(PARTS, sizes, strict=True))}
 
 
-def check_lengths(parts: Splits, config: RunConfig) -> None:
+def check_same_text(folder: Path, run: Run | None, record: dict[str, Any]) -> None:
+    """Refuse to resume a run on another text, or on the same cut elsewhere; its path may have changed."""
+    if run is None:
+        return
+    known = run.record.get("data", {})
+    if any(known.get(name, record[name]) != record[name] for name in ("characters", "sha256", "parts")):
+        raise SpeakError(f"{folder}: was trained on {known}; give the same --data to resume it")
+
+
+def check_lengths(lengths: list[int], config: RunConfig) -> None:
     """Refuse a text too short for the configuration before anything is written."""
+    sizes = dict(zip(PARTS, lengths, strict=True))
     needed = config.training.batch * (config.training.window + 1)
-    if len(parts.train) < needed:
+    if sizes["train"] < needed:
         raise SpeakError(
-            f"the training part has {len(parts.train)} characters, a batch of {config.training.batch} windows needs "
+            f"the training part has {sizes['train']} characters, a batch of {config.training.batch} windows needs "
             f"{needed}; give more text, or a smaller --window or --batch"
         )
     for name in ("valid", "test"):
-        if len(getattr(parts, name)) < 2:
-            raise SpeakError(f"the {name} part has {len(getattr(parts, name))} characters, it needs 2; give more text")
+        if sizes[name] < 2:
+            raise SpeakError(f"the {name} part has {sizes[name]} characters, it needs 2; give more text")
 
 
-def check_white_space(text: str, config: RunConfig) -> None:
-    """Refuse `whitespace` on a text that hardly has any."""
-    start = text[:100_000]
+def check_white_space(start: str, config: RunConfig) -> None:
+    """Refuse `whitespace` on a text that, to judge from its start, hardly has any."""
     spaces = sum(map(str.isspace, start))
     if config.tokenizer.kind == "whitespace" and spaces < LEAST_WHITE_SPACE * len(start):
         raise SpeakError(
             f"--tokenizer is whitespace, but only {spaces} of the text's first {len(start)} characters are white "
             "space, as in a script written without it; take another --tokenizer"
+        )
+
+
+def check_alphabet(alphabet: Alphabet) -> None:
+    """Refuse a text without anything to predict."""
+    if len(alphabet) < 3:
+        raise SpeakError(
+            f"the training part has one distinct character, {alphabet.characters!r}; give a text with at least two"
         )

@@ -2,7 +2,7 @@
 
 The text is read twice in pieces: once to learn the alphabet, once to write the ids. On disk a store is a folder:
 
-    ids.bin        n ids, little-endian uint16 (uint32 where the alphabet needs it)
+    ids.bin        n ids, little-endian, of the smallest of uint8, uint16 and uint32 that holds the alphabet
     store.json     schema, number of characters, type, alphabet, and the source files with their sizes and times
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from speak_neuro.command import atomic_write, write_json
 from speak_neuro.corpus import CHUNK_BYTES, iterate_text, split_points, text_files
 from speak_neuro.errors import SpeakError
 
-Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 SCHEMA = 1
 IN_MEMORY_BYTES = 256 << 20
@@ -55,29 +56,30 @@ class CharacterStore:
         limit: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
+        span: tuple[int, int | None] = (0, None),
     ) -> CharacterStore:
-        """The ids of a file or a folder of .txt files.
+        """The ids of a file or a folder of .txt files, or of its characters `span` alone.
 
         Sources of up to `in_memory_bytes` stay in memory. Larger ones are written once to the folder `cache`, which is
         used again as long as the sources, the limit and a given alphabet are the same.
         """
-        source = _source_of(path)
+        source = source_of(path)
         if sum(size for _, size, _ in source) <= in_memory_bytes:
-            return cls.from_text("".join(iterate_text(path, chunk_bytes)), alphabet, limit)
+            return cls.from_text("".join(part_of(iterate_text(path, chunk_bytes), *span)), alphabet, limit)
         if cache is None:
             raise SpeakError(
                 f"{os.fspath(path)}: the text has more than {in_memory_bytes} bytes; name a cache folder for its ids"
             )
         folder = Path(cache)
-        wanted = {"source": source, "limit": limit, "alphabet": alphabet and alphabet.to_json()}
+        wanted = {"source": source, "span": list(span), "limit": limit, "alphabet": alphabet and alphabet.to_json()}
         if _is_current(folder, wanted):
             return cls.open(folder)
-        known = alphabet or Alphabet.learn(iterate_text(path, chunk_bytes), limit)
+        known = alphabet or Alphabet.learn(part_of(iterate_text(path, chunk_bytes), *span), limit)
         kind = _id_type(known)
         (folder / INDEX_FILE).unlink(missing_ok=True)  # a failure below must not leave a stale pair
         count = 0
         with atomic_write(folder / IDS_FILE) as stream:
-            for piece in iterate_text(path, chunk_bytes):
+            for piece in part_of(iterate_text(path, chunk_bytes), *span):
                 stream.write(known.encode(piece).astype(kind).tobytes())
                 count += len(piece)
         index = {"schema": SCHEMA, "characters": count, "type": kind.name, "alphabet": known.to_json()}
@@ -98,6 +100,8 @@ class CharacterStore:
             raise SpeakError(
                 f"{Path(folder) / IDS_FILE}: {size} bytes where {count * kind.itemsize} belong; delete the folder"
             )
+        if count == 0:
+            return cls(np.zeros(0, dtype=kind), alphabet)
         return cls(np.memmap(Path(folder) / IDS_FILE, dtype=kind, mode="r", shape=(count,)), alphabet)
 
     def text(self, start: int = 0, end: int | None = None) -> str:
@@ -116,11 +120,24 @@ class CharacterStore:
         return train, validation, held_out
 
 
+def part_of(pieces: Iterable[str], start: int = 0, end: int | None = None) -> Iterator[str]:
+    """The characters start..end of a text given in pieces, in pieces."""
+    at, last = 0, sys.maxsize if end is None else end
+    for piece in pieces:
+        chosen = piece[max(start - at, 0) : max(last - at, 0)]
+        at += len(piece)
+        if chosen:
+            yield chosen
+        if at >= last:
+            return
+
+
 def _id_type(alphabet: Alphabet) -> np.dtype[Any]:
-    return np.dtype(np.uint16 if len(alphabet) <= 1 << 16 else np.uint32).newbyteorder("<")
+    kind = next(kind for bits, kind in ((8, np.uint8), (16, np.uint16), (32, np.uint32)) if len(alphabet) <= 1 << bits)
+    return np.dtype(kind).newbyteorder("<")
 
 
-def _source_of(path: str | os.PathLike[str]) -> list[list[Any]]:
+def source_of(path: str | os.PathLike[str]) -> list[list[Any]]:
     """Path, size and modification time of each source file: what decides whether a cache is current."""
     found = []
     for file in text_files(path):

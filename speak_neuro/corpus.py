@@ -24,6 +24,12 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 DOCUMENT_BREAK = "\n\n"
 CHUNK_BYTES = 1 << 22
+LONGEST_PART = 10_000_000
+"""Characters of a validation or test part that `split` cuts off, at most."""
+SEARCH = 1 << 20
+"""Characters before and after a cut in which `split` looks for a border, at most."""
+LARGE_EPOCH = 1 << 22
+"""Windows of an epoch whose order is still a list in memory."""
 
 
 class Splits(NamedTuple):
@@ -110,7 +116,7 @@ def embedded_text(name: str = "en") -> str:
 
 
 def split(text: str, valid: float = 0.05, test: float = 0.05) -> Splits:
-    """Cut `text` in three, in order: train, then a `valid` and a `test` share of the characters.
+    """Cut `text` in three, in order: train, then a `valid` and a `test` share of the characters, 10 million at most.
 
     Each cut moves to the nearest paragraph border, or else line border, or else word border, that lies within a tenth
     of the smaller share. The same text is always cut the same way; joining the parts gives it back.
@@ -126,14 +132,14 @@ def split_points(length: int, valid: float, test: float, text_between: Callable[
             raise ValueError(f"{name} is {share}; allowed: 0 to below 1")
     if valid + test >= 1:
         raise ValueError(f"valid + test is {valid + test}; allowed: below 1")
-    sizes = {"valid": round(length * valid), "test": round(length * test)}
+    sizes = {"valid": min(round(length * valid), LONGEST_PART), "test": min(round(length * test), LONGEST_PART)}
     sizes["train"] = length - sum(sizes.values())
     wanted = {"train": 1.0 - valid - test, "valid": valid, "test": test}
     if any(sizes[name] < 1 for name, share in wanted.items() if share > 0):
         needed = int(np.ceil(1 / min(share for share in wanted.values() if share > 0)))
         parts = ", ".join(f"{name} {sizes[name]}" for name in ("train", "valid", "test"))
         raise SpeakError(f"text has {length} characters, too few to split ({parts}); give at least {needed}")
-    radius = int(min((share for share in (valid, test) if share > 0), default=0.0) * length / 10)
+    radius = min(int(min((share for share in (valid, test) if share > 0), default=0.0) * length / 10), SEARCH)
     cuts = []
     for target in (sizes["train"], sizes["train"] + sizes["valid"]):
         movable = 0 < target < length
@@ -179,6 +185,7 @@ class WindowSampler:
     floor(n_positions / length) windows that do not overlap, and shuffles them; the fewer than `length` characters left
     over are others in each epoch. Steps take `batch` windows each. With `drop_last` every batch is full, and the fewer
     than `batch` windows at the end of the shuffled order wait for another epoch; without, the last batch is smaller.
+    Up to LARGE_EPOCH windows are shuffled as a list; the order of more is a keyed permutation, computed batch by batch.
     `first` is the position the circle begins at, for a rank that owns a part of a longer text.
     """
 
@@ -211,6 +218,8 @@ class WindowSampler:
         """The start positions (n_windows,) of an epoch's windows, in the order in which they are read."""
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; allowed: at least 0")
+        if self.n_windows > LARGE_EPOCH:
+            return self._some_starts(epoch, np.arange(self.n_windows))
         if self._epoch is None or self._epoch[0] != epoch:
             # Raw bits and a stable sort, not Generator.permutation: only bit generators promise the same stream in
             # every version of numpy.
@@ -224,11 +233,42 @@ class WindowSampler:
         """The start positions (batch,) of one step of an epoch."""
         if not 0 <= step < self.steps_per_epoch:
             raise ValueError(f"step is {step}; allowed: 0 to {self.steps_per_epoch - 1}")
-        return self.epoch_starts(epoch)[step * self.batch : (step + 1) * self.batch].copy()
+        first, last = step * self.batch, min((step + 1) * self.batch, self.n_windows)
+        if self.n_windows > LARGE_EPOCH:
+            return self._some_starts(epoch, np.arange(first, last))
+        return self.epoch_starts(epoch)[first:last].copy()
+
+    def _some_starts(self, epoch: int, places: IndexArray) -> IndexArray:
+        """The start positions of the windows at some places of an epoch's order."""
+        source = np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
+        offset = int(source.random_raw() % self.n_positions)
+        order = permuted(places, self.n_windows, source.random_raw(4))
+        return np.asarray(self.first + (offset + order * self.length) % self.n_positions)
 
     def starts_at(self, step: int) -> IndexArray:
         """The start positions of the step-th step since the start of training, epochs counted through."""
         return self.starts(*divmod(step, self.steps_per_epoch))
+
+
+def permuted(places: IndexArray, count: int, keys: npt.NDArray[np.uint64]) -> IndexArray:
+    """Where a permutation of 0..count-1 takes `places`, without a list of it.
+
+    A Feistel network permutes the smallest 4^k >= count numbers, left, right -> right, left + f(right, key); what falls
+    outside is sent through again until it falls inside.
+    """
+    half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
+    mask = np.uint64((1 << int(half)) - 1)
+    found = places.astype(np.uint64)
+    outside = np.arange(len(found))
+    while len(outside):
+        left, right = found[outside] >> half, found[outside] & mask
+        for key in keys:
+            mixed = (right ^ key) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            left, right = right, (left + (mixed ^ (mixed >> np.uint64(31)))) & mask
+        found[outside] = (left << half) | right
+        outside = outside[found[outside] >= count]
+    return found.astype(np.int64)
 
 
 def _hint(flag: str, usual: int, possible: int) -> str:

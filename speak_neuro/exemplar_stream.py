@@ -23,6 +23,7 @@ import numpy.typing as npt
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.compiled import kernel
 from speak_neuro.exemplar import LONGEST_RUN, UnigramExemplar
+from speak_neuro.memory_map import release
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -50,15 +51,17 @@ def stream_boundaries(
         if cut == 0:  # no word begins in it
             size *= 2
             continue
-        yield table.boundaries(np.ascontiguousarray(block[:cut]), space)
+        yield table.boundaries(np.array(block[:cut]), space)
         at, size = at + cut, chunk
+        release(ids)
 
 
 def _last_word(space: BoolArray) -> int:
     """Where the last word of a block begins; in a block within one word, a place where the exemplar cuts it anyway."""
-    begins = np.flatnonzero(space[:-1] & ~space[1:])
-    if len(begins):
-        return int(begins[-1]) + 1
+    for first in (max(0, len(space) - 4096), 0):  # nearly always there is one near the end
+        begins = np.flatnonzero(space[first:-1] & ~space[first + 1 :])
+        if len(begins):
+            return first + int(begins[-1]) + 1
     return 0 if space.any() else len(space) // LONGEST_RUN * LONGEST_RUN
 
 

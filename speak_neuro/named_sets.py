@@ -24,7 +24,7 @@ import numpy as np
 from speak_neuro.cleaning import LATIN, Cleaner, clean_articles
 from speak_neuro.command import atomic_write, write_json
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.splits import PARTS
+from speak_neuro.splits import PARTS, locked
 
 SCHEMA = 1
 RECIPE_FILE = "dataset.json"
@@ -89,17 +89,19 @@ def named_parts(
     }
     variant = ("-points" if points_to_spaces else "") + ("" if files is None else "-local")
     folder = cache / (name.replace(":", "-") + variant)
-    if _recipe_of(folder) == recipe:
-        return folder
     if points_to_spaces and chosen.language != "he":
         raise SpeakError(f"--dtp-hebrew-digits is for Hebrew, dataset is {name!r}; leave it away")
-    (folder / RECIPE_FILE).unlink(missing_ok=True)
-    parts = _text8_parts(files, sizes) if name == "text8" else _cleaned_parts(chosen, files, sizes, points_to_spaces)
-    for part in PARTS:
-        written = _write(folder / f"{part}.txt", parts[part])
-        if written < 2:
-            raise SpeakError(f"{files or chosen.hub}: the {part} part of {name} has no text; give all of the set")
-    write_json(folder / RECIPE_FILE, recipe)
+    with locked(folder):
+        if _recipe_of(folder) == recipe:
+            return folder
+        (folder / RECIPE_FILE).unlink(missing_ok=True)
+        parts = (
+            _text8_parts(files, sizes) if name == "text8" else _cleaned_parts(chosen, files, sizes, points_to_spaces)
+        )
+        for part in PARTS:
+            if _write(folder / f"{part}.txt", parts[part]) < 2:
+                raise SpeakError(f"{files or chosen.hub}: the {part} part of {name} has no text; give all of the set")
+        write_json(folder / RECIPE_FILE, recipe)
     return folder
 
 

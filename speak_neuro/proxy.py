@@ -5,7 +5,8 @@ the corpus is a circle, as for `speak_neuro.corpus.WindowSampler`. A second bit 
 acceptance applies to a window only once all its positions were. 100 million characters take 25 MB.
 
 In a file the store is memory-mapped and changed in place, so after a crash it may be ahead of the last checkpoint:
-a checkpoint keeps `snapshot()`, and resuming calls `restore()`.
+a checkpoint keeps `snapshot()`, and resuming calls `restore()`. Where a copy of all bits is too much for a checkpoint,
+`speak_neuro.proxy_file` keeps what changed since.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ ByteArray = npt.NDArray[np.uint8]
 HEADER = struct.Struct("<8sI4xQQ")
 MAGIC = b"SPKPROXY"
 VERSION = 1
+Store = TypeVar("Store", bound="ProxyStore")
+
 _CHUNK = 1 << 24
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 
@@ -71,7 +75,7 @@ class ProxyStore:
         return store
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> ProxyStore:
+    def open(cls: type[Store], path: str | os.PathLike[str]) -> Store:
         """The store in the file `path`, memory-mapped for reading and writing."""
         file = Path(path)
         try:
@@ -167,9 +171,13 @@ class ProxyStore:
         for begin, piece in ((start, bits[:until_end]), (0, bits[until_end:])):
             if len(piece):
                 low, high = begin >> 3, _bytes(begin + len(piece))
+                self._changing(plane, low, high)
                 block = np.unpackbits(plane[low:high])
                 block[begin - 8 * low : begin - 8 * low + len(piece)] = piece != 0
                 plane[low:high] = np.packbits(block)
+
+    def _changing(self, plane: ByteArray, low: int, high: int) -> None:
+        """Called before the bytes low..high-1 of a plane change."""
 
 
 def _bytes(n_bits: int) -> int:

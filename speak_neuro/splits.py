@@ -7,9 +7,10 @@ a folder with train.txt, valid.txt       the parts as they are; validation.txt w
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from speak_neuro.corpus import Splits, embedded_text, read_text, split
@@ -48,3 +49,17 @@ def digest(pieces: Iterable[str]) -> str:
     for piece in pieces:
         found.update(piece.encode())
     return found.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time in a cache folder; others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as stream:
+        with contextlib.suppress(
+            ImportError
+        ):  # where there are no such locks, one process at a time is the user's care
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -175,6 +175,42 @@ def test_too_little_text(arguments, message: str) -> None:
     assert one_line(error) == message
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 300), st.integers(0, 2**63))
+def test_permuted_is_a_permutation(count: int, seed: int) -> None:
+    keys = np.random.PCG64(seed).random_raw(4)
+    found = corpus.permuted(np.arange(count), count, keys)
+    assert sorted(found.tolist()) == list(range(count))
+    assert np.array_equal(corpus.permuted(np.arange(count)[::-1], count, keys), found[::-1])
+
+
+def test_a_permutation_looks_shuffled() -> None:
+    count = 100_003
+    found = corpus.permuted(np.arange(count), count, np.random.PCG64(3).random_raw(4))
+    assert abs(np.corrcoef(np.arange(count), found)[0, 1]) < 0.02
+    assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.02
+    assert np.abs(np.diff(found)).min() >= 1
+    assert np.median(np.abs(np.diff(found))) > count / 5
+
+
+def test_a_large_epoch_is_computed_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "LARGE_EPOCH", 10)
+    sampler = corpus.WindowSampler(1003, 10, 7, seed=5)
+    starts = [sampler.starts(3, step) for step in range(sampler.steps_per_epoch)]
+    assert np.array_equal(np.concatenate(starts), sampler.epoch_starts(3)[: 7 * len(starts)])
+    covered = corpus.circular_positions(sampler.epoch_starts(3), 10, 1003)
+    assert len(np.unique(covered)) == covered.size == 1000
+    assert not np.array_equal(sampler.epoch_starts(3), sampler.epoch_starts(4))
+    whole = corpus.WindowSampler(1003, 10, 7, seed=5, drop_last=False)
+    assert len(whole.starts(0, whole.steps_per_epoch - 1)) == 100 % 7
+
+
+def test_the_parts_cut_off_a_long_text_are_bounded() -> None:
+    length = 10**10
+    first, second = corpus.split_points(length, 0.05, 0.05, lambda start, end: "x" * (end - start))
+    assert (second - first, length - second) == (corpus.LONGEST_PART, corpus.LONGEST_PART)
+
+
 def test_sampler_refusals() -> None:
     for arguments in ((10, 0, 1), (10, 1, 0), (10, 1, 1, -1)):
         with pytest.raises(ValueError, match="allowed: at least"):
@@ -202,9 +238,28 @@ def test_store_in_memory_and_on_disk_agree(large: Path, tmp_path: Path) -> None:
     assert disk.alphabet == memory.alphabet == Alphabet.learn(text)
     assert np.array_equal(disk.ids, memory.ids)
     assert disk.text() == "".join(disk.pieces(11)) == text
-    assert disk.ids.dtype == memory.ids.dtype == np.uint16
+    assert disk.ids.dtype == memory.ids.dtype == np.uint8
     parts = [part.text() for part in disk.split(0.2, 0.1)]
     assert tuple(parts) == corpus.split(text, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("letters", "kind"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16), (65536, np.uint32)]
+)
+def test_ids_take_the_smallest_type(letters: int, kind: type) -> None:
+    text = "".join(chr(0x4E00 + i) if i < 20000 else chr(0x20000 + i) for i in range(letters))
+    assert CharacterStore.from_text(text).ids.dtype == kind
+
+
+@pytest.mark.parametrize("span", [(0, 10), (3, 20), (7, None), (5, 5)])
+def test_store_of_a_span(large: Path, tmp_path: Path, span: tuple[int, int | None]) -> None:
+    text = corpus.read_text(large)[span[0] : span[1]]
+    alphabet = Alphabet.learn(text)
+    for limit in (0, 1 << 20):
+        store = CharacterStore.from_path(
+            large, tmp_path / "cache", in_memory_bytes=limit, chunk_bytes=3, span=span, alphabet=alphabet
+        )
+        assert store.text() == text
 
 
 def test_store_is_written_once_and_again_when_the_source_changes(large: Path, tmp_path: Path) -> None:
