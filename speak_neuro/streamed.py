@@ -76,7 +76,8 @@ class StreamedText:
                         span=tuple(index["spans"][part]),
                     )
                 )
-        return cls(folder, *stores, index["sha256"])
+        train, valid, test = stores
+        return cls(folder, train, valid, test, index["sha256"])
 
     def exemplar(self, vocabulary: int, say: Say = print) -> UnigramExemplar:
         """An exemplar learned from a sample of the train part."""
