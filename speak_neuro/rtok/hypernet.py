@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speak_neuro.checkpoint import read_tensors, write_tensors
-from speak_neuro.command import write_json
+from speak_neuro.command import atomic_write, write_json
 from speak_neuro.errors import SpeakError
 
 CONFIG = "config.json"
@@ -177,7 +179,10 @@ class ZettHypernet(nn.Module):
         network = cls(config)
         if not (folder / MODEL).is_file():
             raise SpeakError(f"{folder / MODEL}: no such file; weights are read from safetensors alone")
-        tensors, _ = read_tensors(folder / MODEL)
+        try:
+            tensors = load_file(folder / MODEL)
+        except SafetensorError as error:
+            raise SpeakError(f"{folder / MODEL}: not a whole safetensors file ({error}); fetch it again") from None
         expected = network.state_dict()
         found = {name: value for name, value in tensors.items() if not name.endswith(_BUFFERS)}
         if UNUSED not in found or found[UNUSED].shape != expected[UNUSED].shape:
@@ -200,7 +205,8 @@ class ZettHypernet(nn.Module):
         values: dict[str, Any] = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
         kind = {"model_type": "zett_hypernetwork", "hn_model_type": "roberta"}
         write_json(Path(folder) / CONFIG, {**kind, **_SWITCHES, **values})
-        write_tensors(Path(folder) / MODEL, self.state_dict(), {})
+        with atomic_write(Path(folder) / MODEL) as stream:
+            stream.write(serialised({name: value.cpu().contiguous() for name, value in self.state_dict().items()}))
 
 
 class _Scaler(nn.Module):
