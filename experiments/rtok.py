@@ -23,6 +23,8 @@ from speak_neuro.config import add_flags, override, to_dict
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.config import LoraSettings, RTokConfig, TaskTraining
 
+UNIGRAMS = "unigrams"
+"""The folder in a run's folder with the models of `zett-sentencepiece`."""
 DEFAULTS = {
     "uner": RTokConfig(lora=LoraSettings(256, 512, 0.3), training=TaskTraining(epochs=20, learning_rate=1e-4)),
     "xnli": RTokConfig(lora=LoraSettings(128, 256, 0.3), training=TaskTraining(epochs=15, learning_rate=1e-4)),
@@ -134,13 +136,33 @@ def train(arguments: argparse.Namespace) -> int:
     from speak_neuro.rtok.assemble import assemble
     from speak_neuro.rtok.finetune import evaluate
     from speak_neuro.rtok.model import load_adapter
+    from speak_neuro.rtok.sentencepiece import SentencePieceSegmenter
+    from speak_neuro.rtok.systems import language_models
 
     if arguments.quiet:
         silence_transformers()
     device = choose_device(arguments.device)
     command = f"python experiments/{arguments.command_line}"
+    unigrams = None
+    if name == "zett-sentencepiece":
+        # Two trainings of a model differ a little, so a run keeps its own.
+        if arguments.resume and (folder / UNIGRAMS).is_dir():
+            unigrams = SentencePieceSegmenter.load(folder / UNIGRAMS)
+        else:
+            parts_of_run = {train_split: examples, select_split: select, **scored}
+            unigrams = language_models((task.language(split.name), part) for split, part in parts_of_run.items())
     parts = assemble(
-        task, name, arguments.model, arguments.embedder, config, examples, select, mimic, train_split.name, device
+        task,
+        name,
+        arguments.model,
+        arguments.embedder,
+        config,
+        examples,
+        select,
+        mimic,
+        train_split.name,
+        device,
+        unigrams,
     )
     tuner, evaluation = parts.tuner, parts.evaluation
     progress: dict[str, Any] = {}
@@ -152,6 +174,8 @@ def train(arguments: argparse.Namespace) -> int:
             shutil.rmtree(folder)
         record = {"data": data, "command": command, "versions": package_versions(), "commit": commit()}
         runs.write_description(folder, {"settings": settings, **record, "device": describe_device(device)})
+    if unigrams is not None:
+        unigrams.save(folder / UNIGRAMS)
 
     bar = tqdm(total=tuner.steps, initial=tuner.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
 

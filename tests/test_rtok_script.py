@@ -92,7 +92,7 @@ def test_what_a_run_leaves(speak_run: Path) -> None:
         assert found["average_length"] > 3
 
 
-@pytest.mark.parametrize("name", ["zett-original", "dytok-word", "dytok-50", "dytok-sampled"])
+@pytest.mark.parametrize("name", ["zett-original", "zett-sentencepiece", "dytok-word", "dytok-50", "dytok-sampled"])
 def test_baselines(rtok: Rtok, tmp_path: Path, name: str) -> None:
     assert rtok(*UNER, "--tokenizer", name, "--out", str(tmp_path / "run"), "--json", str(tmp_path / "r.json")) == 0
     metrics = results(tmp_path / "run")
@@ -100,6 +100,15 @@ def test_baselines(rtok: Rtok, tmp_path: Path, name: str) -> None:
     assert metrics["parameters_tokenizer"] == 0
     assert (metrics["merges"] is not None) == (name == "dytok-50")
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["metrics"] == metrics
+
+
+def test_a_resumed_run_keeps_its_unigram_models(rtok: Rtok, tmp_path: Path) -> None:
+    flags = [*UNER, "--tokenizer", "zett-sentencepiece", "--out", str(tmp_path / "run")]
+    assert rtok(*flags, "--stop-after", "2") == 0
+    models = {path.name: path.read_bytes() for path in (tmp_path / "run" / "unigrams").iterdir()}
+    assert sorted(models) == ["de.safetensors", "en.safetensors", "ru.safetensors"]
+    assert rtok(*flags, "--resume") == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "unigrams").iterdir()} == models
 
 
 @pytest.mark.parametrize("name", ["zett-original", "speak"])

@@ -19,6 +19,7 @@ from speak_neuro.rtok.joint import JointTokenizer
 from speak_neuro.rtok.masked_head import load_masked_head
 from speak_neuro.rtok.model import with_lora
 from speak_neuro.rtok.segmenter import Segmenter
+from speak_neuro.rtok.sentencepiece import SentencePieceSegmenter
 from speak_neuro.rtok.systems import baseline, check_embedder
 from speak_neuro.rtok.tasks import Task
 
@@ -48,6 +49,7 @@ def assemble(
     mimic: Sequence[Sequence[str]],
     train_name: str,
     device: torch.device,
+    unigrams: SentencePieceSegmenter | None = None,
 ) -> Parts:
     """Load and build everything; raises SpeakError before anything is trained."""
     encoder = load_encoder(model)
@@ -78,7 +80,7 @@ def assemble(
         )
         training = evaluation = joint.segmenter()
     else:
-        found = baseline(tokenizer, pieces, select, config.training.batch, config.training.seed)
+        found = baseline(tokenizer, pieces, select, config.training.batch, config.training.seed, unigrams)
         training, evaluation, merges = found.training, found.evaluation, found.merges
     language = task.language(train_name)
     tuner = FineTuner.create(task, tuned, embeddings, training, examples, language, config.training, device, joint)

@@ -2,7 +2,7 @@
 
 speak               the boundary neuron, trained beside the encoder
 zett-original       XLM-R's own tokens at byte level, punctuation apart
-zett-sentencepiece  a Unigram model of the language's own text
+zett-sentencepiece  a Unigram model of the language's own text: of the run's splits in that language
 dytok-word          words, numbers and signs
 dytok-PERCENT       the batch's most frequent neighbours merged, PERCENT of what merging can save
 dytok-sampled       trained with a random share of merges in each batch, evaluated on words
@@ -11,7 +11,7 @@ dytok-sampled       trained with a random share of merges in each batch, evaluat
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from speak_neuro.rtok.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from speak_neuro.rtok.byte_unigram import ByteUnigram
+    from speak_neuro.rtok.sentencepiece import SentencePieceSegmenter
 
 NAMES = "speak, zett-original, zett-sentencepiece, dytok-word, dytok-PERCENT (0 to 100), dytok-sampled"
 PERCENT = re.compile(r"dytok-(\d{1,3}(?:\.\d+)?)")
@@ -55,8 +56,27 @@ def check_embedder(name: str) -> str | None:
     return source or None
 
 
-def baseline(name: str, model: ByteUnigram, select: Sequence[Example], batch: int, seed: int) -> Baseline:
-    """The tokenizer `name`; shares of merges are measured on the batches of the split `select`."""
+def language_models(texts: Iterable[tuple[str, Sequence[Example]]]) -> SentencePieceSegmenter:
+    """For `zett-sentencepiece`: a model for each language, of all examples in it."""
+    from speak_neuro.rtok.sentencepiece import SentencePieceSegmenter
+
+    units: dict[str, list[str]] = {}
+    for language, examples in texts:
+        units.setdefault(language, []).extend(unit for example in examples for unit in units_of(example))
+    return SentencePieceSegmenter.train(units)
+
+
+def baseline(
+    name: str,
+    model: ByteUnigram,
+    select: Sequence[Example],
+    batch: int,
+    seed: int,
+    unigrams: SentencePieceSegmenter | None = None,
+) -> Baseline:
+    """The tokenizer `name`; shares of merges are measured on the batches of the split `select`. `unigrams` are the
+    models of `zett-sentencepiece`.
+    """
     from speak_neuro.rtok.dytok import (
         DytokSegmenter,
         OriginalSegmenter,
@@ -69,6 +89,10 @@ def baseline(name: str, model: ByteUnigram, select: Sequence[Example], batch: in
     if name == "zett-original":
         original = OriginalSegmenter(model)
         return Baseline(original, original)
+    if name == "zett-sentencepiece":
+        if unigrams is None:
+            raise ValueError("unigrams is None; allowed with zett-sentencepiece: the models of language_models")
+        return Baseline(unigrams, unigrams)
     if name == "dytok-word":
         words = WordSegmenter(model)
         return Baseline(words, words)
