@@ -15,9 +15,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data import add_data_flags, read_data
+from data import Data, add_data_flags, read_data
 from presets import PRESETS, faithful
 
 from speak_neuro.command import (
@@ -31,6 +31,13 @@ from speak_neuro.command import (
 )
 from speak_neuro.config import RunConfig, add_flags, override, to_dict
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.launch import end_as_one, speak_once
+
+if TYPE_CHECKING:  # the command's --help does not wait for torch
+    import torch
+
+    from speak_neuro.checkpoint import Run
+    from speak_neuro.distributed import Ranks
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
-    return run_command(build_parser(), train, argv)
+    return run_command(speak_once(build_parser()), end_as_one(train), argv)
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -89,69 +96,103 @@ def check_same_system(folder: Path, old: RunConfig, new: RunConfig) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train, evaluate on the test text, and leave a run folder."""
-    folder = arguments.out or Path("runs") / arguments.preset
+    """Train, evaluate on the test text, and leave a run folder; with the other processes that a launcher started."""
+    from speak_neuro.distributed import joined
+
+    with joined(arguments.device) as (ranks, device):
+        return train_run(arguments, arguments.out or Path("runs") / arguments.preset, ranks, device)
+
+
+def check_request(arguments: argparse.Namespace, folder: Path) -> None:
+    """Refuse what cannot be done, before anything is read."""
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
     check_folder(folder, arguments.resume, arguments.overwrite)
     if arguments.json:
         check_writable(arguments.json)
 
-    if arguments.resume:
-        from speak_neuro.checkpoint import read_run
 
-        run = read_run(folder)
-        config = override(run.config, arguments)
-        check_same_system(folder, run.config, config)
-    else:
-        run = None
+def settings(arguments: argparse.Namespace, folder: Path) -> tuple[Run | None, RunConfig]:
+    """The run to resume, if any, and the configuration."""
+    if not arguments.resume:
         config = override(PRESETS[arguments.preset], arguments)
-        if arguments.faithful:
-            config = override(faithful(config), arguments)
+        return None, override(faithful(config), arguments) if arguments.faithful else config
+    from speak_neuro.checkpoint import read_run
 
-    from speak_neuro.device import choose_device, describe_device
+    run = read_run(folder)
+    config = override(run.config, arguments)
+    check_same_system(folder, run.config, config)
+    return run, config
 
-    device = choose_device(arguments.device)
-    data = read_data(arguments, config, folder, run)
-    command = f"python experiments/{arguments.command_line}"
+
+def prepare(
+    arguments: argparse.Namespace, folder: Path, run: Run | None, config: RunConfig, ranks: Ranks, device: torch.device
+) -> Data:
+    """Read the text and make the run folder; the first process does, the others find what it learned there."""
+    from speak_neuro.checkpoint import EXEMPLAR, read_run, write_config
+    from speak_neuro.device import describe_device
+
+    data = None
+    with ranks.agreed():
+        if ranks.first:
+            data = read_data(arguments, config, folder, run)
+            # Up to here nothing was written or removed: all that can be wrong with the input is known by now.
+            if run is None:
+                if folder.exists():
+                    shutil.rmtree(folder)
+                record = {
+                    "data": data.record,
+                    "command": command_of(arguments),
+                    "versions": package_versions(),
+                    "commit": commit(),
+                    "device": describe_device(device),
+                    "processes": ranks.world,
+                }
+                write_config(folder, config, data.alphabet, record)
+                if data.exemplar is not None:
+                    data.exemplar.save(folder / EXEMPLAR)
+    with ranks.agreed():
+        if data is None:
+            data = read_data(arguments, config, folder, read_run(folder))
+    return data
+
+
+def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:
+    """`train`, as one of the processes `ranks`. The first reads and writes the folder and speaks."""
+    with ranks.agreed():
+        if ranks.first:
+            check_request(arguments, folder)
+    with ranks.agreed():
+        run, config = settings(arguments, folder)
+        ranks.check_batch(config.training.batch)
+    data = prepare(arguments, folder, run, config, ranks, device)
 
     import torch
     from tqdm import tqdm
 
-    from speak_neuro.checkpoint import EXEMPLAR, STATE, System, write_config
+    from speak_neuro.checkpoint import STATE, System, write_config
+    from speak_neuro.device import describe_device
     from speak_neuro.evaluation import evaluate
     from speak_neuro.fit import fit, resume
     from speak_neuro.segmenters import SAMPLED
     from speak_neuro.train import Trainer
 
-    # Up to here nothing was written or removed: all that can be wrong with the input is known by now.
-    if run is None:
-        if folder.exists():
-            shutil.rmtree(folder)
-        record = {
-            "data": data.record,
-            "command": command,
-            "versions": package_versions(),
-            "commit": commit(),
-            "device": describe_device(device),
-        }
-        write_config(folder, config, data.alphabet, record)
-        if data.exemplar is not None:
-            data.exemplar.save(folder / EXEMPLAR)
-
     torch.manual_seed(config.training.seed)
-    system = System(config, len(data.alphabet), data.alphabet).to(device)
-    trainer = Trainer.create(system, config.training, data.train, data.proxy())
-    if run is not None:
-        if (folder / STATE).exists():  # a run that was killed early begins anew
+    with ranks.agreed():
+        system = System(config, len(data.alphabet), data.alphabet).to(device)
+        trainer = Trainer.create(system, config.training, data.train, data.proxy(), ranks)
+        if run is not None and (folder / STATE).exists():  # a run that was killed early begins anew
             resume(folder, trainer)
+    if run is not None and ranks.first:
         if config != run.config:
             write_config(folder, config, data.alphabet, run.record)
         for leftover in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it wrote
             leftover.unlink()
+    ranks.check_equal(list(system.state_dict().values()), "the weights to start from")
 
     steps = config.training.steps
-    bar = tqdm(total=steps, initial=trainer.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
+    silent = arguments.quiet or not ranks.first
+    bar = tqdm(total=steps, initial=trainer.step, unit="step", disable=silent, dynamic_ncols=True)
 
     def report(record: dict[str, Any]) -> None:
         if "bpc" in record:
@@ -173,27 +214,31 @@ def train(arguments: argparse.Namespace) -> int:
             )
 
     with bar:
-        fit(folder, trainer, data.valid, data.valid_exemplar, report, arguments.stop_after)
+        fit(folder, trainer, data.valid, data.valid_exemplar, report if ranks.first else None, arguments.stop_after)
     if trainer.step < steps:
-        print(f"stopped at step {trainer.step} of {steps}; go on with --resume --out {folder}")
+        if ranks.first:
+            print(f"stopped at step {trainer.step} of {steps}; go on with --resume --out {folder}")
         return 0
 
-    found = evaluate(system, data.test, config.training.window, data.test_exemplar)
+    found = evaluate(system, data.test, config.training.window, data.test_exemplar, ranks=ranks)
     metrics: dict[str, Any] = {
         **{f"test_{name}": value for name, value in asdict(found).items()},
         "parameters_language_model": count(system.language_model),
         "parameters_tokenizer": count(system.boundary_module),
         "training_seconds": round(trainer.seconds, 3),
         "training_characters": trainer.step * config.training.batch * config.training.window,
+        "processes": ranks.world,
         "data": data.record,
         "config": to_dict(config),
     }
     if config.tokenizer.kind in SAMPLED:  # the other way to evaluate them, as DTP does, beside ours
         system.segmenter.sampled = not system.segmenter.sampled
-        other = evaluate(system, data.test, config.training.window)
+        other = evaluate(system, data.test, config.training.window, ranks=ranks)
         name = "sampled" if system.segmenter.sampled else "likeliest"
         metrics[f"test_{name}_boundaries"] = {"bpc": other.bpc, "shortening_factor": other.shortening_factor}
-    record = result_record(command, metrics, describe_device(device))
+    if not ranks.first:
+        return 0
+    record = result_record(command_of(arguments), metrics, describe_device(device))
     write_json(folder / "results.json", record)
     if arguments.json:
         write_json(arguments.json, record)
@@ -206,6 +251,11 @@ def train(arguments: argparse.Namespace) -> int:
     )
     print(f"test {told} ({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}")
     return 0
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command as it was given, without the launcher."""
+    return f"python experiments/{arguments.command_line}"
 
 
 def summary(bpc: float, shortening_factor: float, gate_rate: float | None, f1: float | None) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from speak_neuro.config import RunConfig
+from speak_neuro.draws import uniform_draws
 from speak_neuro.entropy import character_entropy
 from speak_neuro.gumbel import binomial_prior_loss
 from speak_neuro.segmenters import SAMPLED, SUPERVISED, Predictor
@@ -48,7 +49,7 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     """One optimiser step of a system other than SPEAK; returns what it measured."""
     from speak_neuro.train import language_model_precision, next_character_nats, read_batch, set_learning_rates
 
-    system, config = trainer.system.train(), trainer.config
+    system, config, ranks = trainer.system.train(), trainer.config, trainer.ranks
     run, segmenter = system.config, system.segmenter
     kind = run.tokenizer.kind
     set_learning_rates(trainer)
@@ -58,7 +59,10 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.model"), language_model_precision(trainer):
         hidden = system.language_model.pre(ids)
         if isinstance(segmenter, Predictor):
-            boundaries, logit = segmenter.predict(ids, hidden, sample=kind in SAMPLED)
+            # Drawn for the whole batch, so that a row's draws are the same in whichever process it is.
+            drawn = kind in SAMPLED
+            uniform = uniform_draws(config, trainer.step, ids.device) if drawn else None
+            boundaries, logit = segmenter.predict(ids, hidden, drawn, None if uniform is None else ranks.own(uniform))
             used = boundaries if kind in SAMPLED else boundaries.detach() > 0.5
         else:
             boundaries = segmenter(ids)
@@ -75,6 +79,7 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.backward"):
         trainer.optimiser.zero_grad(set_to_none=True)
         (model_loss + auxiliary).backward()  # type: ignore[no-untyped-call]
+        ranks.start_average(system.parameters())()
     with record_function("speak.optimiser"):
         norm = nn.utils.clip_grad_norm_(system.parameters(), config.clip)
         trainer.optimiser.step()
@@ -82,14 +87,15 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     closed = boundaries.detach() > 0.5
     matched = (closed & targets).sum() if kind in SUPERVISED else closed.new_zeros(())
     n_targets = targets.sum() if kind in SUPERVISED else closed.new_zeros(())
-    values = (model_loss, auxiliary, norm, closed.sum(), matched, n_targets)
-    lm, extra, gradient, n_closed, n_matched, n_target = torch.stack([v.detach().double() for v in values]).tolist()
+    means = torch.stack([value.detach().double() for value in (model_loss, auxiliary, norm)]) / ranks.world
+    counts = torch.stack([closed.sum(), matched, n_targets]).double()
+    lm, extra, gradient, n_closed, n_matched, n_target = ranks.sum(torch.cat([means, counts])).tolist()
     record = {
         "step": trainer.step,
         "loss_lm": lm,
         "loss_boundary": extra,
         "bpc": lm / math.log(2),
-        "sf": closed.numel() / max(n_closed, 1.0),
+        "sf": closed.numel() * ranks.world / max(n_closed, 1.0),
         "gradient_norm": gradient,
         "learning_rate": trainer.optimiser.param_groups[0]["lr"],
     }

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,6 +36,8 @@ BUCKET_ELEMENTS = 1 << 23
 """Gradients are sent in pieces of at least so many numbers: few messages, bounded memory."""
 TIMEOUT = datetime.timedelta(hours=2)
 """How long a process waits for the others: as long as the first may read and prepare a large corpus."""
+
+PARTING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,12 @@ class Ranks:
         return torch.stack(parts, dim=1).flatten(0, 1)
 
     def sum(self, values: Tensor) -> Tensor:
-        """`values` summed over processes."""
+        """`values` summed over processes; of flags, of which one process at most may set each, their union."""
         if not self.together:
             return values
         total = values.detach().clone()
+        if total.dtype == torch.bool:
+            return self.sum(total.view(torch.uint8)).view(torch.bool)
         with self._answered():
             dist.all_reduce(total)
         return total
@@ -180,10 +186,9 @@ class Ranks:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
             raise PeerLost(
-                f"process {self.rank} of {self.world}: another process of this run has ended ({reason}); "
-                "look for its own message, then go on with --resume"
+                f"process {self.rank} of {self.world}: another process of this run has ended; look for its own "
+                f"message, then go on with --resume ({_first_sentence(error)})"
             ) from None
 
 
@@ -206,6 +211,11 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 def _flat_gradients(parameters: Sequence[nn.Parameter]) -> Tensor:
     return torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in parameters])
+
+
+def _first_sentence(error: Exception) -> str:
+    """What torch says, without the place in its sources and without advice."""
+    return re.sub(r"^\[\S+\] ", "", " ".join(str(error).split())).split(". ")[0][:200]
 
 
 def place(name: str, launch: Launch) -> torch.device:
@@ -233,7 +243,12 @@ def _has_index(name: str) -> bool:
 def joined(device_name: str, launch: Launch | None = None) -> Iterator[tuple[Ranks, torch.device]]:
     """Meet the other processes of this run, if a launcher started any; part at the end."""
     launch = read_launch() if launch is None else launch
-    device = place(device_name, launch)
+    try:
+        device = place(device_name, launch)
+    except SpeakError as error:
+        if launch.local_rank:  # what this machine lacks, its first process says
+            raise PeerFailed(str(error)) from None
+        raise
     if not launch.started:
         yield ALONE, device
         return
@@ -249,11 +264,17 @@ def joined(device_name: str, launch: Launch | None = None) -> Iterator[tuple[Ran
     try:
         dist.init_process_group(backend, rank=launch.rank, world_size=launch.world, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise SpeakError(
-            f"process {launch.rank} of {launch.world} cannot meet the others ({reason}); MASTER_ADDR and MASTER_PORT "
-            "must lead to the first machine from all, GLOO_SOCKET_IFNAME names the network interface"
+            f"process {launch.rank} of {launch.world} cannot meet the others; MASTER_ADDR and MASTER_PORT must lead to "
+            f"the first machine from all, GLOO_SOCKET_IFNAME names the network interface ({_first_sentence(error)})"
         ) from None
-    yield ranks, device
-    # Not after an error: the others may be gone, and parting would wait for them.
+    try:
+        yield ranks, device
+    except BaseException:
+        # Threads that still wait for the others would end this process by a signal. And where the others are gone,
+        # parting from them may wait for ever.
+        parting = threading.Thread(target=dist.destroy_process_group, daemon=True)
+        parting.start()
+        parting.join(PARTING_SECONDS)
+        raise
     dist.destroy_process_group()

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from speak_neuro.checkpoint import System
+from speak_neuro.distributed import ALONE, Ranks
 from speak_neuro.metrics import bits_per_character, boundary_scores, shortening_factor
 from speak_neuro.sliding import views
 
@@ -46,23 +47,27 @@ def evaluate(
     batch: int = 32,
     stride: int | None = None,
     growing: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Score a contiguous text of at least two characters. The system's mode is restored afterwards.
 
     `window`, `stride` and `growing` say which windows read the text (`sliding.views`). `batch` windows are computed
-    together, which changes a result by no more than rounding.
+    together, which changes a result by no more than rounding. Several processes take turns with the batches, which
+    stay the same; all return the same result.
     """
     if ids.size < 2:
         raise ValueError(f"text has {ids.size} characters; allowed: at least 2")
     device = next(system.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    sampled = getattr(system.boundary_module, "sampled", False)
     training = system.training
     system.eval()
     size = int(ids.size)
     plan = views(size, window, stride, growing)
-    nats = 0.0
+    nats = np.zeros(len(plan))
     spikes = np.zeros(size, dtype=np.bool_)
     hard = np.zeros(size, dtype=np.bool_)
-    for first in range(0, len(plan), batch):
+    for first in range(ranks.rank * batch, len(plan), ranks.world * batch):
         part = plan[first : first + batch]
         # Always of the same width: zeros after a window's end reach nothing before it.
         padded = np.zeros((len(part), window + 1), dtype=np.int64)
@@ -71,7 +76,10 @@ def evaluate(
             padded[row, : len(seen)] = seen
         rows = torch.from_numpy(padded).to(device)
         hidden = system.language_model.pre(rows[:, :-1])
-        found = system.segment(rows[:, :-1], hidden)
+        with torch.random.fork_rng(cuda, enabled=sampled):
+            if sampled:  # boundaries that are drawn are the same whenever and in whichever process
+                torch.manual_seed(first)
+            found = system.segment(rows[:, :-1], hidden)
         logits = system.language_model.decode(hidden, found.boundaries)
         flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
         loss = flat.view(len(part), window).double().cpu().numpy()
@@ -83,12 +91,14 @@ def evaluate(
             if gate is not None:
                 hard[view.first : view.end] = gate[row, scored]
             # The text's last character has no next one.
-            nats += float(loss[row, scored][: size - 1 - view.first].sum())
+            nats[first + row] = float(loss[row, scored][: size - 1 - view.first].sum())
     system.train(training)
+    # Each place was filled by one process; the others hold zero there.
+    nats, spikes, hard = (ranks.sum(torch.from_numpy(part)).numpy() for part in (nats, spikes, hard))
     tokens = int(spikes.sum()) + int(not spikes[-1])
     f1 = boundary_scores(spikes, exemplar).f1 if exemplar is not None else 0.0
     return Evaluation(
-        bpc=bits_per_character(nats / (size - 1)),
+        bpc=bits_per_character(sum(nats.tolist()) / (size - 1)),
         shortening_factor=shortening_factor(size, tokens),
         characters=size,
         tokens=tokens,

@@ -77,14 +77,15 @@ def fit(
     """Train to the configured step (or `stop_after`), evaluating and saving on the way.
 
     Every record written to metrics.jsonl is also given to `report`. Ctrl-C ends the step, saves a checkpoint and
-    raises KeyboardInterrupt.
+    raises KeyboardInterrupt. Of several processes the first alone writes; a Ctrl-C that any of them got stops all.
     """
-    config = trainer.config
-    log = MetricsLog(folder, trainer.step)
+    config, ranks = trainer.config, trainer.ranks
+    log = MetricsLog(folder, trainer.step) if ranks.first else None
     last = config.steps if stop_after is None else min(config.steps, stop_after)
 
     def record(values: dict[str, Any]) -> None:
-        log.append(values)
+        if log is not None:
+            log.append(values)
         if report is not None:
             report(values)
 
@@ -100,11 +101,13 @@ def fit(
             if due:
                 count = min(config.evaluate_characters, valid_ids.size)
                 exemplar = None if valid_exemplar is None else valid_exemplar[:count]
-                found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar)
+                found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar, ranks=ranks)
                 measured = {f"valid_{name}": value for name, value in asdict(found).items()}
                 record({"step": trainer.step, **measured, "seconds": round(trainer.seconds, 3)})
-            stop = interrupted()
+            stop = ranks.any(interrupted())
             if due or stop:
-                save_checkpoint(folder, trainer)
+                ranks.check_equal(list(trainer.system.state_dict().values()), f"step {trainer.step}: weights")
+                if ranks.first:
+                    save_checkpoint(folder, trainer)
             if stop:
                 raise KeyboardInterrupt(f"step {trainer.step} of {config.steps} is saved, --resume goes on from there")

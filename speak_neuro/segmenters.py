@@ -87,9 +87,9 @@ class Predictor(nn.Module):
         self.predictor = GumbelPredictor(width, inner, temperature)
         self.sampled = sampled
 
-    def predict(self, ids: Tensor, hidden: Tensor, sample: bool) -> GumbelBoundaries:
-        """Boundaries as numbers, with a gradient when they are sampled, and logits."""
-        return self.predictor(hidden, sample)  # type: ignore[no-any-return]
+    def predict(self, ids: Tensor, hidden: Tensor, sample: bool, uniform: Tensor | None = None) -> GumbelBoundaries:
+        """Boundaries as numbers, with a gradient when they are sampled (from `uniform`, or drawn), and logits."""
+        return self.predictor(hidden, sample, uniform)  # type: ignore[no-any-return]
 
     def priors(self, ids: Tensor, default: float) -> Tensor:
         """The prior of each row, (B,)."""
@@ -122,16 +122,16 @@ class ScriptPredictor(Predictor):
         named, other = counts[:, :-1], counts[:, -1]
         return torch.where(named.sum(1) > 0, named.argmax(1), torch.full_like(other, len(self.scripts)))
 
-    def predict(self, ids: Tensor, hidden: Tensor, sample: bool) -> GumbelBoundaries:
+    def predict(self, ids: Tensor, hidden: Tensor, sample: bool, uniform: Tensor | None = None) -> GumbelBoundaries:
         if not self.scripts:
-            return super().predict(ids, hidden, sample)
+            return super().predict(ids, hidden, sample, uniform)
         route = self.route(ids)
         boundaries = hidden.new_zeros(ids.shape, dtype=torch.float32)
         logit = hidden.new_zeros(ids.shape, dtype=torch.float32)
         for number, predictor in enumerate([*self.predictors, self.predictor]):
             rows = torch.nonzero(route == number).squeeze(1)
             if len(rows):
-                found = predictor(hidden[rows], sample)
+                found = predictor(hidden[rows], sample, None if uniform is None else uniform[rows])
                 boundaries = boundaries.index_copy(0, rows, found.boundaries)
                 logit = logit.index_copy(0, rows, found.logit)
         return GumbelBoundaries(boundaries, logit)

@@ -8,7 +8,9 @@ One step, on a batch of windows c with proxy spikes p:
 
 The language model sees spikes without gradient, so L_LM does not train the tokenizer; the two have their own learning
 rates and gradient clips. The proxy from before the decision supervises the step, or an accepted window would be its own
-teacher. Everything random is a function of (seed, step) or saved, so a resumed run ends with the same bits.
+teacher. Everything random is a function of (seed, step), so a resumed run ends with the same bits. Several processes
+share a step by rows (`speak_neuro.distributed`); what is random about a row does not depend on their number, dropout
+excepted.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from speak_neuro.baselines import baseline_step
 from speak_neuro.checkpoint import System, apply_tensors, optimiser_tensors, restore_optimiser
 from speak_neuro.config import TrainingConfig
 from speak_neuro.corpus import WindowSampler, windows
+from speak_neuro.distributed import ALONE, Ranks
+from speak_neuro.draws import seed_dropout
 from speak_neuro.entropy import character_entropy, entropy_proxy, reset_targets
 from speak_neuro.losses import membrane_loss, membrane_targets, rate_hinge, reset_loss
 from speak_neuro.proxy import ProxyStore
@@ -49,13 +53,17 @@ class Trainer:
     """SPEAK's proxy spikes, or the exemplar's boundaries that dtp-unigram learns; None for systems without a target."""
     sampler: WindowSampler
     optimiser: torch.optim.Adam
+    ranks: Ranks = ALONE
     step: int = 0
     seconds: float = 0.0
     """Time spent in steps, over all resumes."""
 
     @classmethod
-    def create(cls, system: System, config: TrainingConfig, ids: Ids, proxy: ProxyStore | None) -> Trainer:
-        """A run at step 0; `system` already on its device."""
+    def create(
+        cls, system: System, config: TrainingConfig, ids: Ids, proxy: ProxyStore | None, ranks: Ranks = ALONE
+    ) -> Trainer:
+        """A run at step 0; `system` already on its device. All processes give the same text, proxy and weights."""
+        ranks.check_batch(config.batch)
         if len(ids) < config.window + 1:
             raise ValueError(f"text has {len(ids)} characters; allowed: at least window + 1 = {config.window + 1}")
         if proxy is None and system.config.tokenizer.kind in ("speak", "dtp-unigram"):
@@ -65,9 +73,8 @@ class Trainer:
             groups.append({"params": own, "lr": config.learning_rate})  # `set_learning_rates` gives each its own
         device = next(system.parameters()).device
         optimiser = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
-        return cls(
-            system, config, ids, proxy, WindowSampler(len(ids), config.window, config.batch, config.seed), optimiser
-        )
+        sampler = WindowSampler(len(ids), config.window, config.batch, config.seed)
+        return cls(system, config, ids, proxy, sampler, optimiser, ranks)
 
     @property
     def device(self) -> torch.device:
@@ -79,9 +86,6 @@ class Trainer:
         tensors.update(optimiser_tensors(self.optimiser))
         if self.proxy is not None:
             tensors["proxy"] = torch.from_numpy(np.array(self.proxy.snapshot()))
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return tensors, {"step": self.step, "seconds": self.seconds}
 
     def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any], where: Any = "checkpoint") -> None:
@@ -91,9 +95,6 @@ class Trainer:
         restore_optimiser(self.optimiser, tensors)
         if self.proxy is not None:
             self.proxy.restore(tensors["proxy"].numpy())
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.step = int(metadata["step"])
         self.seconds = float(metadata.get("seconds", 0.0))
 
@@ -123,12 +124,13 @@ def set_learning_rates(trainer: Trainer) -> None:
 
 def train_step(trainer: Trainer) -> dict[str, float]:
     """One optimiser step of any system; returns what it measured, in nats per character where a loss."""
+    seed_dropout(trainer.config.seed, trainer.step, trainer.ranks.rank)
     return speak_step(trainer) if trainer.system.is_speak else baseline_step(trainer)
 
 
 def speak_step(trainer: Trainer) -> dict[str, float]:
     """SPEAK's step. Its parts carry names for torch.profiler, `speak.*` (experiments/profile_step.py)."""
-    system, config = trainer.system.train(), trainer.config
+    system, config, ranks = trainer.system.train(), trainer.config, trainer.ranks
     set_learning_rates(trainer)
     with record_function("speak.data"):
         starts, ids, following, proxy = read_batch(trainer)
@@ -148,20 +150,23 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         nats = next_character_nats(logits, following)
         model_loss = nats.mean()
         if config.proxy != "exemplar":
-            proxy = entropy_proxy(character_entropy(logits.detach()), config.proxy_rate, config.proxy)
+            entropy = ranks.gather(character_entropy(logits.detach()))
+            proxy = ranks.own(entropy_proxy(entropy, config.proxy_rate, config.proxy))
         mem_loss, gate_loss = tokenizer_losses(trainer, found, proxy, logits.detach(), spikes)
         loss = model_loss + config.membrane_weight * mem_loss + config.reset_weight * gate_loss
         if config.rate_limit:
-            loss = loss + rate_hinge(found.spikes, config.rate_limit)
+            loss = loss + rate_hinge(ranks.mean(found.spikes.mean()), config.rate_limit)
 
     with record_function("speak.backward"):
         trainer.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average = ranks.start_average(system.parameters())  # the gradients travel while acceptance is decided
     decision: dict[str, float] = {}
     if config.proxy == "exemplar" and not given:
         with record_function("speak.acceptance"):
             decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
     with record_function("speak.optimiser"):
+        average()
         model_norm = nn.utils.clip_grad_norm_(system.language_model.parameters(), config.clip)
         nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
         trainer.optimiser.step()
@@ -172,7 +177,8 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         hard = system.tokenizer.effective_gate(found.gate_logit.detach()) > 0
         counts = torch.stack([fired.sum(), (fired & hard).sum(), proxy.sum(), (fired & proxy).sum()])
         losses = (model_loss, mem_loss, gate_loss, system.mixes.fire_mix, system.mixes.rest_mix, model_norm)
-        measured = torch.cat([torch.stack([value.detach().float() for value in losses]).double(), counts.double()])
+        means = torch.stack([value.detach().float() for value in losses]).double() / ranks.world
+        measured = ranks.sum(torch.cat([means, counts.double()]))
         lm, mem, gate, fire_mix, rest_mix, norm, n_fired, n_hard, n_proxy, matched = measured.tolist()
     return {
         "step": trainer.step,
@@ -180,7 +186,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         "loss_mem": mem,
         "loss_reset": gate,
         "bpc": lm / math.log(2),
-        "sf": spikes.numel() / max(n_fired, 1.0),
+        "sf": spikes.numel() * ranks.world / max(n_fired, 1.0),
         "gate_rate": n_hard / max(n_fired, 1.0),
         "proxy_f1": 2 * matched / max(n_fired + n_proxy, 1.0),
         "fire_mix": fire_mix,
@@ -192,14 +198,13 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
 
 
 def read_batch(trainer: Trainer) -> tuple[npt.NDArray[np.int64], Tensor, Tensor, Tensor]:
-    """This step's windows: their starts, ids (B, L), following ids (B, L) and proxy spikes (B, L), or none."""
+    """This step's windows: starts (B,) of all; ids, following ids and proxy spikes, or none, of this process's rows."""
     config, device = trainer.config, trainer.device
     starts = trainer.sampler.starts_at(trainer.step)
-    rows = torch.from_numpy(windows(trainer.ids, starts, config.window + 1).astype(np.int64)).to(device)
+    own = trainer.ranks.own(starts)
+    rows = torch.from_numpy(windows(trainer.ids, own, config.window + 1).astype(np.int64)).to(device)
     read = (
-        np.zeros(rows[:, 1:].shape, dtype=np.bool_)
-        if trainer.proxy is None
-        else trainer.proxy.read(starts, config.window)
+        np.zeros(rows[:, 1:].shape, dtype=np.bool_) if trainer.proxy is None else trainer.proxy.read(own, config.window)
     )
     return starts, rows[:, :-1], rows[:, 1:], torch.from_numpy(read).to(device)
 
@@ -218,8 +223,8 @@ def next_character_nats(logits: Tensor, following: Tensor) -> Tensor:
 def tokenizer_losses(
     trainer: Trainer, found: Boundaries, proxy: Tensor, logits: Tensor, spikes: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """L_mem (Eq. 14) and L_reset (Eq. 12)."""
-    system, config = trainer.system, trainer.config
+    """L_mem (Eq. 14) and L_reset (Eq. 12); their means over processes are the batch's."""
+    system, config, ranks = trainer.system, trainer.config, trainer.ranks
     neuron, unit = system.tokenizer.neuron, system.tokenizer.unit
     targets = membrane_targets(
         found.current / unit,
@@ -232,7 +237,9 @@ def tokenizer_losses(
         reset_potential=neuron.reset_potential.detach() / unit,
     )
     mem_loss = membrane_loss(found.membrane / unit, targets, proxy, rest_term=config.rest_term)
-    gate_targets = reset_targets(character_entropy(logits), spikes, config.entropy_share, config.entropy)
+    # The tokens of highest entropy are those of the whole batch.
+    entropy, opened = ranks.gather(character_entropy(logits)), ranks.gather(spikes)
+    gate_targets = ranks.own(reset_targets(entropy, opened, config.entropy_share, config.entropy))
     gate_loss = reset_loss(
         found.gate_logit / unit,
         gate_targets,
@@ -240,6 +247,9 @@ def tokenizer_losses(
         on=config.reset_loss_on,
         positive_weight=config.reset_positive_weight,
     )
+    if config.reset_loss_on == "spikes" and ranks.together:
+        # A mean over spikes, of which this process may have more or fewer than its share.
+        gate_loss = gate_loss * (spikes.sum() * ranks.world / opened.sum().clamp(min=1))
     return mem_loss, gate_loss
 
 
@@ -260,7 +270,7 @@ def decide(
     Both losses come from the same weights and no dropout. Without dropout in the model the training pass already gave
     the candidate's, and its pre-layers serve the proxy.
     """
-    config, model, store = trainer.config, trainer.system.language_model, trainer.proxy
+    config, model, store, ranks = trainer.config, trainer.system.language_model, trainer.proxy, trainer.ranks
     assert store is not None  # `Trainer.create` refuses SPEAK without one
     judged = store.visited(starts, config.window)
     store.mark_visited(starts, config.window)
@@ -269,7 +279,7 @@ def decide(
     if not judged.any():
         return {}
     # Only windows whose two segmentations differ, and that may be accepted, cost a forward pass.
-    differ = (spikes != proxy).any(1).cpu().numpy() & judged
+    differ = (spikes != proxy).any(1).cpu().numpy() & ranks.own(judged)
     rows = torch.from_numpy(np.flatnonzero(differ)).to(ids.device)
     candidate, current = candidate_nats.clone(), candidate_nats.clone()
     if len(rows):
@@ -284,21 +294,22 @@ def decide(
             else:
                 logits = model.decode(hidden[rows], proxy[rows])
                 current[rows] = next_character_nats(logits, following[rows]).sum(1)
-    uniform = np.random.default_rng((config.seed, trainer.step)).random(len(starts))
+    # From here on it is about the whole batch, and every process comes to the same decisions.
     price = config.token_price
-    accepted = acceptance(
-        (candidate.double() + price * spikes.sum(1)).cpu().numpy(),
-        (current.double() + price * proxy.sum(1)).cpu().numpy(),
+    scores = [candidate.double(), current.double(), price * spikes.sum(1).double(), price * proxy.sum(1).double()]
+    nats_candidate, nats_proxy, cost, proxy_cost = ranks.gather(torch.stack(scores, dim=1).cpu()).numpy().T
+    differ = ranks.gather(torch.from_numpy(differ)).numpy()
+    accepted = judged & acceptance(
+        nats_candidate + cost,
+        nats_proxy + proxy_cost,
         rule=config.acceptance,  # type: ignore[arg-type]
         temperature=config.temperature,
-        uniform=uniform,
+        uniform=np.random.default_rng((config.seed, trainer.step)).random(len(starts)),
     )
-    accepted &= judged
-    store.write(starts, spikes.cpu().numpy(), accepted)
-    chosen = torch.from_numpy(judged).to(ids.device)
+    store.write(starts, ranks.gather(spikes.cpu()).numpy(), accepted)
     return {
         "accepted": float(accepted.sum() / judged.sum()),
         "changed": float((accepted & differ).sum() / judged.sum()),
-        "nats_candidate": float(candidate[chosen].mean()),
-        "nats_proxy": float(current[chosen].mean()),
+        "nats_candidate": float(nats_candidate[judged].mean()),
+        "nats_proxy": float(nats_proxy[judged].mean()),
     }

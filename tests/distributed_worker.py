@@ -6,6 +6,8 @@ torchrun --nproc-per-node 2 tests/distributed_worker.py FOLDER
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,18 @@ from torch import nn
 from speak_neuro.distributed import Ranks, joined
 from speak_neuro.errors import SpeakError
 from speak_neuro.launch import PeerFailed
+
+
+def torchrun(*command: str, processes: int = 2, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """`torchrun --standalone --nproc-per-node N command`, one thread a process."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*launcher, *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 def averaged(ranks: Ranks) -> list[list[float] | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed_worker import observe
+from distributed_worker import observe, torchrun
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,18 +20,6 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.launch import Launch
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
-
-
-def torchrun(*command: str, processes: int = 2, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """`torchrun --standalone --nproc-per-node N command`, one thread a process."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*launcher, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +123,4 @@ def test_nobody_to_meet() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, **place}, capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.startswith("process 1 of 2 cannot meet the others (")
+    assert done.stdout.startswith("process 1 of 2 cannot meet the others; MASTER_ADDR and MASTER_PORT must lead to")
