@@ -36,6 +36,8 @@ COLOURS = {
     "speak": "#d62728",
 }
 COLUMNS = 3
+WIDE = 20
+"""Shortening factor beyond which the frontier's axis is logarithmic: a system that all but stopped to cut."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -154,11 +156,15 @@ def draw_frontier(numbers: dict[str, Any], path: Path) -> None:
                 yerr=[point["bpc_deviation"] or 0.0 for point in points],
                 fmt="o--" if "," in system else "o-",
                 markersize=4 if system != "speak" else 6,
+                markerfacecolor="white" if "," in system else colour(system),
                 linewidth=1.2,
                 capsize=2,
                 color=colour(system),
                 label=system,
             )
+        factors = [point["sf"] for points in part["frontier"].values() for point in points]
+        if factors and max(factors) > WIDE:
+            axes.set_xscale("log")
         dressed(axes, "shortening factor (characters / tokens)", "test BPC", label)
     save(figure, path)
 

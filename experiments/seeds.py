@@ -53,10 +53,9 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
     found, base = sample(values), sample(reference)
     relative = (found.mean - base.mean) / base.mean
     if found.deviation is None or base.deviation is None:
-        single = "both have" if found.n == base.n == 1 else "one of the two has"
-        return Comparison(relative, None, f"no test: {single} a single seed")
+        return Comparison(relative, None, f"no test: {found.n} and {base.n} seeds")
     if found.deviation == 0 and base.deviation == 0:
-        return Comparison(relative, None, "no test: no spread over seeds in either")
+        return Comparison(relative, None, "no test: no spread over seeds")
     try:
         from scipy.stats import ttest_ind_from_stats
     except ImportError:

@@ -48,9 +48,9 @@ def test_welch_by_its_formula(seeds: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "why"),
     [
-        ([1.0], [1.1], "both have a single seed"),
-        ([1.0], [1.1, 1.2], "one of the two has a single seed"),
-        ([1.0, 1.1], [1.1], "one of the two has a single seed"),
+        ([1.0], [1.1], "no test: 1 and 1 seeds"),
+        ([1.0], [1.1, 1.2], "no test: 1 and 2 seeds"),
+        ([1.0, 1.1], [1.1], "no test: 2 and 1 seeds"),
         ([1.0, 1.0], [1.0, 1.0], "no spread"),
     ],
 )

@@ -56,11 +56,11 @@ def test_table_1(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert table["speak"][4] == "−4.55 %"
     assert float(table["speak"][5]) < 0.01
     assert table["magnet"][1:6] == ["2.2000 ± 0.0100", "4.00 ± 0.00", "3", EN_DASH, EN_DASH]
-    assert table["vanilla"][5] == "no test: one of the two has a single seed"
+    assert table["vanilla"][5] == "no test: 1 and 3 seeds"
     assert table["fixed"][2] == "4.00", "of equals the one nearest to SPEAK's SF"
     assert rows(text, "## Table 1")["magnet"] == ["magnet", "2.200 ± 0.010 (4.00)", "1.900 (4.00)"]
     assert rows(text, "## Table 1")["vanilla"] == ["vanilla", "2.300 (1.00)", EN_DASH]
-    assert rows(text, "### fi")["speak"][5] == "no test: both have a single seed"
+    assert rows(text, "### fi")["speak"][5] == "no test: 1 and 1 seeds"
 
 
 def test_ablations(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
