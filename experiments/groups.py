@@ -205,22 +205,30 @@ def setting_key(record: Record) -> tuple[Any, ...]:
 
 
 def setting_labels(grouped: dict[tuple[Any, ...], list[Record]]) -> dict[tuple[Any, ...], str]:
-    """The data's name, with steps and sizes where a name stands for several settings."""
-    labels = {}
-    for key, runs in grouped.items():
-        name, rest = runs[0].dataset, [k for k in grouped if grouped[k][0].dataset == runs[0].dataset]
-        if len(rest) > 1:
-            c = runs[0].config
-            name += (
-                f", {c.get('training.steps', '?')} steps of {c.get('training.batch', '?')} x "
-                f"{c.get('training.window', '?')}, width {c.get('model.width', '?')}"
-            )
-            protocols = {repr(grouped[k][0].protocol) for k in rest}
-            if len(protocols) > 1 and runs[0].protocol:
-                name += f", scored {runs[0].protocol['stride']} of {runs[0].protocol['window']}"
+    """The data's name, and whatever tells settings of the same name apart."""
+    labels: dict[tuple[Any, ...], str] = {}
+    for key, (run, *_) in grouped.items():
+        namesakes = [facets(runs[0]) for runs in grouped.values() if runs[0].dataset == run.dataset]
+        parts = [run.dataset]
+        parts += [own for own, *others in zip(facets(run), *namesakes, strict=True) if len(set(others)) > 1 and own]
+        name = ", ".join(parts)
         taken = sum(label == name or label.startswith(f"{name} (") for label in labels.values())
         labels[key] = f"{name} ({taken + 1})" if taken else name
     return labels
+
+
+def facets(run: Record) -> tuple[str, ...]:
+    """What settings may differ in, in words; empty where it is not known."""
+    c, scored = run.config, run.protocol
+    layers = [c.get(f"model.{part}_layers", "?") for part in ("pre", "shortened", "post")]
+    return (
+        f"text {run.text[:8]}" if run.text else "",
+        f"{c.get('training.steps', '?')} steps of {c.get('training.batch', '?')} x {c.get('training.window', '?')}",
+        f"width {c.get('model.width', '?')}",
+        f"{layers[0]} + {layers[1]} + {layers[2]} layers",
+        f"scored {scored['stride']} of {scored['window']}" if scored else "",
+        f"{run.characters} characters" if run.characters else "",
+    )
 
 
 def pareto(variants: Sequence[Variant]) -> set[int]:

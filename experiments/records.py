@@ -154,6 +154,8 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         raise SpeakError(f"{where}: no configuration in the results; make it again with this version's gtok.py")
     config = flat_config(metrics["config"])
     data = metrics.get("data") or {}
+    if not isinstance(data, dict):  # the first results named their text and no more
+        data = {"source": str(data)}
     return Record(
         name=name,
         system=str(config.get("tokenizer.kind", "speak")),

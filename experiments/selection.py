@@ -14,11 +14,20 @@ from records import Record, load, read_json
 
 from speak_neuro.errors import SpeakError
 
+SHA_DIGITS = 8
+"""Of a text's SHA-256: enough to tell texts apart."""
+
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """The arguments of `select`."""
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="JSON files of results, run folders")
-    parser.add_argument("--name", action="append", default=[], metavar="DATA=NAME", help="another name for a data set")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="DATA=NAME",
+        help="another name for a data set, or for the text whose SHA-256 begins like this (8 digits)",
+    )
     parser.add_argument(
         "--speak",
         action="append",
@@ -53,17 +62,18 @@ def select(arguments: argparse.Namespace) -> list[Setting]:
 
 
 def renamed(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
-    """The records with data sets called as --name says."""
-    chosen: dict[str, str] = {}
+    """The records with data sets called as --name says: by their present name, or by the beginning of their SHA-256."""
+    found = list(records)
     for item in names:
         old, equals, new = item.partition("=")
-        if not equals or not new:
+        if not equals or not old or not new:
             raise SpeakError(f"--name is {item!r}; allowed: DATA=NAME")
-        if old not in {record.dataset for record in records}:
-            known = ", ".join(sorted({record.dataset for record in records}))
+        chosen = [r.dataset == old or (len(old) >= SHA_DIGITS and (r.text or "").startswith(old)) for r in records]
+        if not any(chosen):
+            known = ", ".join(sorted({f"{r.dataset} ({(r.text or '')[:SHA_DIGITS]})" for r in records}))
             raise SpeakError(f"--name is {item!r}, but no run has data {old!r}; there are: {known}")
-        chosen[old] = new
-    return [dataclasses.replace(record, dataset=chosen.get(record.dataset, record.dataset)) for record in records]
+        found = [dataclasses.replace(r, dataset=new) if yes else r for r, yes in zip(found, chosen, strict=True)]
+    return found
 
 
 def timed(records: Sequence[Record], path: Path) -> list[Record]:

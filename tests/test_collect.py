@@ -125,6 +125,14 @@ def test_older_results_and_torn_logs(records: ModuleType, runs: Path) -> None:
     assert record.curve["step"] == [20, 40]
 
 
+def test_results_of_the_repository_are_read(records: ModuleType) -> None:
+    """They were written by earlier versions."""
+    files = [ROOT / "experiments" / "results" / f"gtok_{preset}.json" for preset in ("smoke", "small")]
+    found, _ = records.load(files)
+    assert [record.system for record in found] == ["speak", "speak"]
+    assert all(record.bpc and record.sf and record.config["tokenizer.kind"] == "speak" for record in found)
+
+
 @given(st.integers(1, 300), st.integers(2, 60))
 def test_thinning_keeps_both_ends(count: int, most: int) -> None:
     import sys

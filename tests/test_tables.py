@@ -119,7 +119,13 @@ def test_runs_that_cannot_be_compared_are_kept_apart(script: Any, tmp_path: Path
     ]
     settings = found(script, runs, tmp_path)
     assert len(settings) == 5
-    assert len({setting.label for setting in settings}) == 5
+    assert [setting.label for setting in settings] == [
+        "en, text sha of e, 100 steps of 4 x 64, width 32, scored 32 of 64",
+        "en, text sha of e, 200 steps of 4 x 64, width 32, scored 32 of 64",
+        "en, text another, 100 steps of 4 x 64, width 32, scored 32 of 64",
+        "en, text sha of e, 100 steps of 4 x 64, width 32, scored 512 of 2048",
+        "en, text sha of e, 100 steps of 4 x 64, width 64, scored 32 of 64",
+    ]
     assert all(len(setting.variants) == 1 for setting in settings)
 
 
@@ -206,6 +212,16 @@ def test_without_curves(script: Any, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert rows(capsys.readouterr().out, "### en")["speak"][2] == EN_DASH
 
 
+def test_texts_of_one_name_by_their_digest(script: Any, tmp_path: Path) -> None:
+    runs = [run("magnet", 1, 2.0, 4.0, text="a" * 64), run("magnet", 1, 2.1, 4.0, text="b" * 64)]
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"metrics": {"config": {}, "runs": runs}}), encoding="utf-8")
+    records = script("records").load([path])[0]
+    assert [r.dataset for r in script("selection").renamed(records, ["aaaaaaaa=wiki"])] == ["wiki", "en"]
+    labels = [setting.label for setting in script("groups").settings(records)]
+    assert labels == ["en, text aaaaaaaa", "en, text bbbbbbbb"]
+
+
 def test_speak_as_chosen(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("tables").main([str(file), "--speak", "training.acceptance=greedy"]) == 0
     text = capsys.readouterr().out
@@ -222,7 +238,7 @@ def test_speak_as_chosen(script: Any, file: Path, capsys: pytest.CaptureFixture[
     ("flags", "message"),
     [
         (["--name", "en"], "allowed: DATA=NAME"),
-        (["--name", "sv=Swedish"], "no run has data 'sv'; there are: en, fi"),
+        (["--name", "sv=Swedish"], "no run has data 'sv'; there are: en (sha of e), fi (sha of f)"),
         (["--speak", "training.acceptance=never"], "no SPEAK run has that"),
     ],
 )
