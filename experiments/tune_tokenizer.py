@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="results, and cells to keep; the table goes to FILE.md"
     )
+    parser.add_argument("--save", type=Path, metavar="DIR", help="keep each trained tokenizer as DIR/ROW-MODE-SEED")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -114,7 +115,7 @@ def tune(arguments: argparse.Namespace) -> int:
     wanted = [(r, m, s) for s in arguments.seeds for r in arguments.rows for m in arguments.modes]
     missing = [cell for cell in wanted if "/".join(map(str, cell)) not in cells]
     for row, mode, seed in tqdm(missing, unit="cell", disable=arguments.quiet):
-        cells[f"{row}/{mode}/{seed}"] = score(data, ROWS[row], mode, seed, arguments)
+        cells[f"{row}/{mode}/{seed}"] = score(data, row, mode, seed, arguments)
         metrics = {"data": data.record, "settings": settings, "cells": cells}
         if arguments.json is not None:
             write_json(arguments.json, result_record(arguments.command_line, metrics))
@@ -207,7 +208,7 @@ def kept_cells(path: Path | None, data: dict[str, Any], settings: dict[str, Any]
     return dict(cells)
 
 
-def score(data: Data, row: Row, mode: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+def score(data: Data, name: str, mode: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Train one tokenizer and score it on the held-out sentences."""
     import torch
 
@@ -215,6 +216,7 @@ def score(data: Data, row: Row, mode: str, seed: int, arguments: argparse.Namesp
     from speak_neuro.rtok.mimic import accuracy, mimic
     from speak_neuro.rtok.speak import CharacterTokenizer, rtok_config
 
+    row = ROWS[name]
     config = rtok_config(
         NeuronConfig(reset_mode=mode),  # type: ignore[arg-type]
         TokenizerConfig(encoder="linear", encoder_width=row.dim, encoder_layers=row.layers, context=1, tanh=row.tanh),
@@ -233,6 +235,8 @@ def score(data: Data, row: Row, mode: str, seed: int, arguments: argparse.Namesp
     options = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate, "seed": seed}
     mimic(tokenizer, data.train, data.targets, values, **options)
     seconds = time.perf_counter() - begin
+    if arguments.save is not None:
+        tokenizer.save(arguments.save / f"{name}-{mode}-{seed}", {"data": data.record, "stage": "mimicry of XLM-R"})
     found = accuracy(tokenizer, data.held, data.held_targets)
     hard = (tokenizer.table()[:, 1] > 0).numpy()
     fired = [

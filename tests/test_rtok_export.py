@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rtok_text_fixtures import lively_tokenizer, word_batch
+from rtok_text_fixtures import lively_tokenizer, thirds, word_batch
 
 from speak_neuro.export.cli import main as export
 from speak_neuro.export.folded import alphabet_path, read_alphabet, read_folded
 from speak_neuro.export.trace_file import read_trace
+from speak_neuro.rtok.mimic import information, mimic, piece_targets
 from speak_neuro.rtok.speak import CharacterTokenizer
 from speak_neuro.sim.cli import main as sim
 
@@ -19,9 +20,13 @@ from speak_neuro.sim.cli import main as sim
 @pytest.fixture(scope="module", params=["gated", "hard"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rtok") / "run"
-    lively_tokenizer(request.param).save(folder)
+    units = ["".join(units) for units in word_batch()]
+    tokenizer = lively_tokenizer(request.param, reset_positive_weight=4.0)
+    values = [information(unit, thirds, len) for unit in units]
+    mimic(tokenizer, units, piece_targets(units, thirds), values, epochs=20, learning_rate=3e-3, positions=128)
+    tokenizer.save(folder)
     text = folder / "units.txt"
-    text.write_text("\n".join("".join(units) for units in word_batch()) + "\n", encoding="utf-8")
+    text.write_text("\n".join(units) + "\n", encoding="utf-8")
     assert export(["--to", "nir", "--fold", "--run", str(folder), "--text", str(text)]) == 0
     return folder
 

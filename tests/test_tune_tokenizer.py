@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 from rtok_fixtures import tokenizer_json
 
+from speak_neuro.rtok.speak import CharacterTokenizer
+
 SCRIPT = Path(__file__).resolve().parent.parent / "experiments" / "tune_tokenizer.py"
 
 
@@ -65,7 +67,9 @@ def test_sweep_and_resume(
     trained: list[str] = []
     score = script.score
     monkeypatch.setattr(script, "score", lambda *a: trained.append(f"{a[2]}/{a[3]}") or score(*a))
-    assert script.main(flags(data, *chosen, "--modes", "hard", "gated", "--seeds", "1", "2")) == 0
+    more = ["--modes", "hard", "gated", "--seeds", "1", "2", "--save", str(tmp_path / "runs")]
+    assert script.main(flags(data, *chosen, *more)) == 0
+    assert CharacterTokenizer.load(tmp_path / "runs" / "dim-64-gated-2").config.tokenizer.encoder_width == 64
     assert trained == ["gated/1"] * 4 + ["hard/2", "gated/2"] * 4
     assert json.loads(path.read_text(encoding="utf-8"))["metrics"]["cells"].items() >= cells.items()
     text = capsys.readouterr().out
