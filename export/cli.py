@@ -119,6 +119,10 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
 
     device = choose_device(arguments.device)
     text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
+    if run.record.get("framework") == "rtok":
+        from speak_neuro.rtok.normalise import normalise
+
+        text = "\n".join(map(normalise, text.split("\n")))  # a line is a unit
     found = trace_rows(text, arguments.row_length)
     rows = found[: arguments.rows]
     if len(found) > len(rows) and not arguments.quiet:

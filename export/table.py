@@ -65,6 +65,11 @@ def compile_table(
 
 def write_table(arguments: argparse.Namespace, run: Run) -> int:
     """`speak-export --to table`. The CPU computes the currents: another device's may differ in their last bits."""
+    if run.record.get("framework") == "rtok":
+        raise UnsupportedExport(
+            f"{run.folder}: an RTok tokenizer, whose text is normalised first and whose spikes open tokens; "
+            "speak-tokenize does neither, so export it with --to nir --fold, or use speak_neuro.rtok"
+        )
     system = load_system(run, "cpu")
     if arguments.check:
         reasons = table_refusals(system, run.config)

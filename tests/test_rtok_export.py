@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rtok_text_fixtures import lively_tokenizer, thirds, word_batch
+from rtok_text_fixtures import SENTENCES, lively_tokenizer, thirds, word_batch
 
 from speak_neuro.export.cli import main as export
 from speak_neuro.export.folded import alphabet_path, read_alphabet, read_folded
@@ -48,6 +48,21 @@ def test_the_graph_spikes_as_the_tokenizer_does(exported: Path) -> None:
         assert np.array_equal(trace.spikes[row, : len(unit)], spikes)
         count += int(spikes.sum())
     assert count > 20
+
+
+def test_raw_text_is_normalised(exported: Path, tmp_path: Path) -> None:
+    text = tmp_path / "raw.txt"
+    text.write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+    flags = ["--to", "nir", "--fold", "--run", str(exported), "--text", str(text), "--out", str(tmp_path)]
+    assert export(flags) == 0
+    trace, units = read_trace(tmp_path / "folded-trace.npz"), read_trace(exported / "folded-trace.npz")
+    assert [trace.text(row) for row in range(5)] == [units.text(row) for row in range(5)]
+    assert np.array_equal(trace.spikes, units.spikes)
+
+
+def test_no_table(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(["--to", "table", "--run", str(exported)]) == 2
+    assert "whose spikes open tokens" in capsys.readouterr().err
 
 
 @pytest.mark.lava
