@@ -112,8 +112,8 @@ def render(task: str, runs: Sequence[dict[str, Any]], against: str) -> str:
             cells.append(f"{spread(scores)} / {statistics.mean(lengths):.2f}")
         cells.append(spread(mean_scores(part, splits)))
         cells.append(NONE if original is None else f"{shorter(part, original, splits):+.1f} %")
-        apart = other is None or other is part
-        p = None if apart else compare(mean_scores(part, splits), mean_scores(other, splits)).p
+        scores = mean_scores(other, splits) if other is not None and other is not part else [0.0]
+        p = compare(mean_scores(part, splits), scores).p if any(scores) else None
         cells.append(NONE if p is None else f"{p:.3f}")
         lines.append(table_line(cells))
     trained = sorted({run["train"] for run in runs})
