@@ -169,6 +169,7 @@ class TrainingConfig:
     membrane_weight: float = option(1.0, "weight of L_mem (Eq. 14)", 0.0)
     reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)
     rest_term: bool = option(True, "L_mem also at positions without a proxy spike")
+    rest_weight: float = option(1.0, "weight of L_mem's terms without a proxy spike", 0.0, added=True)
     learn_mixes: bool = option(True, "learn L_mem's fire_mix (alpha) and rest_mix (beta)")
     fire_mix: float = option(1.0, "alpha at the start", 0.0, 2.0)
     rest_mix: float = option(0.5, "beta at the start", 0.0, 0.99)

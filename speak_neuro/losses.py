@@ -59,16 +59,27 @@ def membrane_targets(
 
 
 def membrane_loss(
-    membrane: Tensor, targets: Tensor, proxy: Tensor, valid: Tensor | None = None, rest_term: bool = True
+    membrane: Tensor,
+    targets: Tensor,
+    proxy: Tensor,
+    valid: Tensor | None = None,
+    rest_term: bool = True,
+    rest_weight: float = 1.0,
 ) -> Tensor:
-    """L_mem. Without `rest_term` only positions with a proxy spike count, in the sum; the divisor stays the same."""
+    """L_mem. Without `rest_term` only positions with a proxy spike count, in the sum; the divisor stays the same.
+
+    `rest_weight` multiplies the terms of the other positions; below 1 the neuron fires more readily.
+    """
     counted = torch.ones_like(membrane, dtype=torch.bool) if valid is None else valid.bool()
     positions = counted.sum().clamp(min=1)
     if not rest_term:
         counted = counted & proxy.bool()
     # Selected before squaring: what stands in the padding, be it infinite, has no gradient.
     error = torch.where(counted, membrane - targets, torch.zeros_like(membrane))
-    return (error**2).sum() / positions
+    squared = error**2
+    if rest_weight != 1:
+        squared = torch.where(proxy.bool(), squared, rest_weight * squared)
+    return squared.sum() / positions
 
 
 def reset_loss(

@@ -236,7 +236,9 @@ def tokenizer_losses(
         threshold=neuron.threshold.detach() / unit,
         reset_potential=neuron.reset_potential.detach() / unit,
     )
-    mem_loss = membrane_loss(found.membrane / unit, targets, proxy, rest_term=config.rest_term)
+    mem_loss = membrane_loss(
+        found.membrane / unit, targets, proxy, rest_term=config.rest_term, rest_weight=config.rest_weight
+    )
     # The tokens of highest entropy are those of the whole batch.
     entropy, opened = ranks.gather(character_entropy(logits)), ranks.gather(spikes)
     gate_targets = ranks.own(reset_targets(entropy, opened, config.entropy_share, config.entropy))

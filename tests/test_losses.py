@@ -55,6 +55,9 @@ def test_mean_over_real_positions() -> None:
     valid = torch.tensor([[True, True, False]])
     assert membrane_loss(membrane, targets, proxy, valid) == pytest.approx(5 / 2)
     assert membrane_loss(membrane, targets, proxy, valid, rest_term=False) == pytest.approx(1 / 2)
+    assert membrane_loss(membrane, targets, proxy, valid, rest_weight=0.25) == pytest.approx((1 + 0.25 * 4) / 2)
+    nothing = membrane_loss(membrane, targets, proxy, rest_weight=0.0)
+    assert nothing == membrane_loss(membrane, targets, proxy, rest_term=False)
 
 
 def test_padding_cannot_poison_the_gradient() -> None:

@@ -51,6 +51,7 @@ class SpeakTraining:
     membrane_weight: float = option(1.0, "weight of L_mem (Eq. 14)", 0.0)
     reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)
     rest_term: bool = option(True, "L_mem also at positions without a proxy spike")
+    rest_weight: float = option(1.0, "weight of L_mem's terms without a proxy spike; below 1 for more tokens", 0.0)
     fire_mix: float = option(1.2, "alpha of Eq. 14", 0.0, 2.0)
     rest_mix: float = option(0.6, "beta of Eq. 14", 0.0, 0.99)
     entropy: str = option(

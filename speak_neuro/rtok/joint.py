@@ -87,6 +87,7 @@ class JointTokenizer:
                 membrane_weight=settings.membrane_weight,
                 reset_weight=settings.reset_weight,
                 rest_term=settings.rest_term,
+                rest_weight=settings.rest_weight,
                 learn_mixes=False,
                 fire_mix=settings.fire_mix,
                 rest_mix=settings.rest_mix,

@@ -128,7 +128,7 @@ def tokenizer_loss(
         threshold=neuron.threshold,
         reset_potential=neuron.reset_potential,
     )
-    loss_membrane = membrane_loss(membrane, targets, proxy, counted, t.rest_term)
+    loss_membrane = membrane_loss(membrane, targets, proxy, counted, t.rest_term, t.rest_weight)
     loss = t.membrane_weight * loss_membrane
     fired = proposal.boundaries.spikes.detach() > 0
     agree = (fired == proxy) & counted

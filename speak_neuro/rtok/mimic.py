@@ -102,7 +102,7 @@ def mimic(
                 threshold=neuron.threshold,
                 reset_potential=neuron.reset_potential,
             )
-            membrane = membrane_loss(found.membrane, wanted, proxy, counted, t.rest_term)
+            membrane = membrane_loss(found.membrane, wanted, proxy, counted, t.rest_term, t.rest_weight)
             loss, reset = t.membrane_weight * membrane, torch.zeros(())
             if values is not None:
                 value = _padded([values[row] for row in rows], valid, -np.inf)
