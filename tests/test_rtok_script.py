@@ -200,7 +200,15 @@ def test_a_run_is_not_written_over(rtok: Rtok, speak_run: Path, capsys: pytest.C
 def test_runs_side_by_side_and_their_table(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = script("rtok_runs")
     flags = ["--encoder", str(encoder), "--data", str(GOLDEN / "uner"), "--out", str(tmp_path / "runs"), "--seeds", "1"]
-    flags += ["--tokenizers", "zett-original", "dytok-word", "--train", "en_ewt:train", "--select", "en_ewt:dev"]
+    flags += [
+        "--tokenizers",
+        "speak,reset-mode=soft,no-rest-term",
+        "dytok-word",
+        "--train",
+        "en_ewt:train",
+        "--select",
+        "en_ewt:dev",
+    ]
     flags += [
         "--evaluate",
         "en_ewt:dev",
