@@ -53,8 +53,9 @@ class Data:
     test_exemplar: BoolArray | None
     record: dict[str, Any]
     """For config.json and results: source, characters, sha256, and the characters of each part."""
-    proxy: Callable[[], ProxyStore | None]
-    """Makes the run's proxy spikes, at the exemplar's boundaries; to be called when the run folder exists."""
+    proxy: Callable[[bool], ProxyStore | None]
+    """Makes the run's proxy spikes, at the exemplar's boundaries; to be called when the run folder exists, with False
+    by every process but the first one, and by those when the first has restored its own."""
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -154,9 +155,9 @@ def in_memory(
         exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
     ids = map(alphabet.encode, parts)
     if exemplar is None:
-        return Data(*ids, alphabet, None, None, None, record, lambda: None)
+        return Data(*ids, alphabet, None, None, None, record, lambda first: None)
     train, valid, test = map(exemplar.boundaries, parts)
-    return Data(*ids, alphabet, exemplar, valid, test, record, lambda: ProxyStore.create(None, train))
+    return Data(*ids, alphabet, exemplar, valid, test, record, lambda first: ProxyStore.create(None, train))
 
 
 def streamed(
@@ -171,7 +172,7 @@ def streamed(
 ) -> Data:
     """A text memory-mapped from the cache."""
     from speak_neuro.checkpoint import STATE
-    from speak_neuro.proxy_file import FileProxy
+    from speak_neuro.proxy_file import FileProxy, ProxyCopy
     from speak_neuro.streamed import StreamedText, boundaries
 
     text = StreamedText.prepare(path, cache, say)
@@ -189,12 +190,16 @@ def streamed(
     if exemplar is None and config.tokenizer.kind in EXEMPLAR_SYSTEMS:
         exemplar = text.exemplar(config.training.exemplar_vocabulary, say)
     if exemplar is None:
-        return Data(train, valid, test, alphabet, None, None, None, record, lambda: None)
+        return Data(train, valid, test, alphabet, None, None, None, record, lambda first: None)
     begun = run is not None and (folder / STATE).exists()
     spikes = None if begun else text.train_boundaries(exemplar, say)
 
-    def proxy() -> ProxyStore:
-        store = FileProxy.open(folder / PROXY) if spikes is None else FileProxy.begin(folder / PROXY, spikes)
+    def proxy(first: bool) -> ProxyStore:
+        store: FileProxy | ProxyCopy
+        if not first:
+            store = ProxyCopy.of(folder / PROXY)
+        else:
+            store = FileProxy.open(folder / PROXY) if spikes is None else FileProxy.begin(folder / PROXY, spikes)
         store.releases.append(train)
         return store
 

@@ -153,7 +153,8 @@ def prepare(
                     data.exemplar.save(folder / EXEMPLAR)
     with ranks.agreed():
         if data is None:
-            data = read_data(arguments, config, folder, read_run(folder))
+            quiet = argparse.Namespace(**{**vars(arguments), "quiet": True})
+            data = read_data(quiet, config, folder, read_run(folder))
     return data
 
 
@@ -178,11 +179,13 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     from speak_neuro.train import Trainer
 
     torch.manual_seed(config.training.seed)
-    with ranks.agreed():
-        system = System(config, len(data.alphabet), data.alphabet).to(device)
-        trainer = Trainer.create(system, config.training, data.train, data.proxy(), ranks)
-        if run is not None and (folder / STATE).exists():  # a run that was killed early begins anew
-            resume(folder, trainer)
+    system = System(config, len(data.alphabet), data.alphabet).to(device)
+    for turn in (True, False):  # the first process's proxy spikes have to be there before the others copy them
+        with ranks.agreed():
+            if ranks.first == turn:
+                trainer = Trainer.create(system, config.training, data.train, data.proxy(turn), ranks)
+                if run is not None and (folder / STATE).exists():  # a run that was killed early begins anew
+                    resume(folder, trainer)
     if run is not None and ranks.first:
         if config != run.config:
             write_config(folder, config, data.alphabet, run.record)

@@ -109,5 +109,7 @@ def fit(
                 ranks.check_equal(list(trainer.system.state_dict().values()), f"step {trainer.step}: weights")
                 if ranks.first:
                     save_checkpoint(folder, trainer)
+                elif trainer.proxy is not None:
+                    trainer.proxy.release()
             if stop:
                 raise KeyboardInterrupt(f"step {trainer.step} of {config.steps} is saved, --resume goes on from there")

@@ -156,6 +156,9 @@ class ProxyStore:
             )
         self._planes[...] = planes
 
+    def release(self) -> None:
+        """Give back the memory of a memory-mapped store's pages; nothing to do in memory."""
+
     def flush(self) -> None:
         """Write a memory-mapped store's changes to its file; nothing to do in memory."""
         if isinstance(self._planes, np.memmap):

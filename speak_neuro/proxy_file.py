@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,12 @@ class FileProxy(ProxyStore):
         for number, journal in _journals(self._file).items():
             if number < self._snapshot - 1:
                 journal.unlink()
+        self.release()
+        return np.array([self._snapshot], dtype=np.int64)
+
+    def release(self) -> None:
         for array in [self._planes, *self.releases]:
             release(array)
-        return np.array([self._snapshot], dtype=np.int64)
 
     def restore(self, snapshot: npt.ArrayLike) -> None:
         """Go back to what `snapshot` returned."""
@@ -99,6 +103,37 @@ class FileProxy(ProxyStore):
         number = 0 if plane is self._proxy else 1
         with self._journal.open("ab", buffering=0) as stream:
             stream.write(RECORD.pack(number, low, high - low) + plane[low:high].tobytes())
+
+
+class ProxyCopy(ProxyStore):
+    """What another process of the run has: a copy that makes the same changes, and ends with the process.
+
+    Of several processes the first alone writes the run's store and goes back to a checkpoint; the copy is made after
+    that, in the folder for temporary files. A memory map of the first one's file would not do: between machines it
+    does not show the other's changes.
+    """
+
+    def __init__(self, planes: ByteArray, n_positions: int, first: int = 0) -> None:
+        super().__init__(planes, n_positions, first)
+        self.releases: list[npt.NDArray[Any]] = []
+
+    @classmethod
+    def of(cls, path: Path) -> ProxyCopy:
+        """A copy of the store in the file `path`."""
+        source = ProxyStore.open(path)
+        with path.open("rb") as stream, tempfile.TemporaryFile() as target:
+            shutil.copyfileobj(stream, target, 1 << 22)
+            target.flush()
+            shape = (2, (source.n_positions + 7) // 8)
+            planes = np.memmap(target, dtype=np.uint8, mode="r+", offset=HEADER.size, shape=shape)
+        return cls(planes, source.n_positions, source.first)
+
+    def release(self) -> None:
+        for array in [self._planes, *self.releases]:
+            release(array)
+
+    def restore(self, snapshot: npt.ArrayLike) -> None:
+        """Nothing: it was copied from what the first process restored."""
 
 
 def write_bits(path: str | os.PathLike[str], n_positions: int, blocks: Iterable[BoolArray]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from distributed_worker import torchrun
 
-from speak_neuro.checkpoint import MODEL, read_metrics, read_tensors
+from speak_neuro.checkpoint import EXEMPLAR, MODEL, read_metrics, read_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "experiments" / "gtok.py")
@@ -54,7 +54,8 @@ def whole(gtok: Gtok, excerpt: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_from_two_processes_to_one(gtok: Gtok, whole: Path, excerpt: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = torchrun(SCRIPT, *flags(excerpt, out, "--steps", str(STEPS), "--stop-after", "8"))
+    exemplar = ["--exemplar", str(whole / EXEMPLAR)]
+    done = torchrun(SCRIPT, *flags(excerpt, out, "--steps", str(STEPS), "--stop-after", "8", *exemplar))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("stopped at step 8") == 1
     assert gtok(*flags(excerpt, out, "--resume")) == 0
@@ -62,8 +63,11 @@ def test_from_two_processes_to_one(gtok: Gtok, whole: Path, excerpt: Path, tmp_p
 
 
 def test_from_one_process_to_two(gtok: Gtok, whole: Path, excerpt: Path, tmp_path: Path) -> None:
+    """With text and proxy in files: the first process writes the run's proxy, the other has a copy."""
     out = tmp_path / "run"
-    assert gtok(*flags(excerpt, out, "--steps", str(STEPS), "--stop-after", "8")) == 0
+    more = ["--stream", "--exemplar", str(whole / EXEMPLAR), "--stop-after", "8"]
+    assert gtok(*flags(excerpt, out, "--steps", str(STEPS), *more)) == 0
+    assert (out / "proxy.bits").exists()
     done = torchrun(SCRIPT, *flags(excerpt, out, "--resume"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test bpc") == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.proxy import ProxyStore
-from speak_neuro.proxy_file import FileProxy, write_bits
+from speak_neuro.proxy_file import FileProxy, ProxyCopy, write_bits
 
 N = 77
 BITS = np.arange(N) % 3 == 0
@@ -116,3 +116,19 @@ def test_refusals(proxy: FileProxy, tmp_path: Path) -> None:
         change(FileProxy.open(tmp_path / "proxy.bits"), 0)
     with pytest.raises(ValueError, match="in memory"):
         FileProxy(np.zeros((2, 1), dtype=np.uint8), 8)
+
+
+def test_a_copy_makes_the_same_changes_and_leaves_the_file_alone(proxy: FileProxy, tmp_path: Path) -> None:
+    change(proxy, 1)
+    proxy.flush()
+    copy = ProxyCopy.of(tmp_path / "proxy.bits")
+    copy.restore(proxy.snapshot())
+    assert np.array_equal(planes(copy), planes(proxy))
+    before = (tmp_path / "proxy.bits").read_bytes()
+    for seed in range(5):
+        change(copy, seed)
+        copy.release()
+    assert (tmp_path / "proxy.bits").read_bytes() == before
+    for seed in range(5):
+        change(proxy, seed)
+    assert np.array_equal(planes(copy), planes(proxy))
