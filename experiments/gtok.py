@@ -5,6 +5,7 @@ python experiments/gtok.py --data my.txt --out runs/mine    any UTF-8 file, or f
 python experiments/gtok.py --data texts/                    a folder with train.txt, valid.txt and test.txt as they are
 python experiments/gtok.py --out runs/mine --resume         go on where the run stopped
 python experiments/gtok.py --tokenizer dtp-gumbel           another system, on the same model, data and schedule
+torchrun --standalone --nproc-per-node 2 experiments/gtok.py    by several processes (docs/scaling.md)
 """
 
 from __future__ import annotations
