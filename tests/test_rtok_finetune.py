@@ -144,6 +144,16 @@ def test_a_resume_ends_with_the_same_bits(speak: bool) -> None:
         assert torch.equal(a, b)
 
 
+def test_bfloat16_is_near_float32() -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        tuner = tuner_of("uner", speak=True, precision=precision)
+        losses.append([train_step(tuner)["loss"] for _ in range(3)])
+        assert all(p.dtype == torch.float32 for p in tuner.model.parameters())
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+    assert losses[0] != losses[1]
+
+
 def test_every_example_once_an_epoch() -> None:
     tuner = tuner_of("uner", batch=5)
     assert tuner.steps_per_epoch == 3

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -128,6 +131,22 @@ def test_a_resumed_run_is_the_whole_run(rtok: Rtok, speak_run: Path, tmp_path: P
             assert whole == parts, name
     ours, theirs = results(tmp_path / "run")["evaluations"], results(speak_run)["evaluations"]
     assert all(ours[split]["f1"] == theirs[split]["f1"] for split in theirs)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(encoder: Path, tmp_path: Path) -> None:
+    flags = [*FAST, *UNER, "--model", str(encoder), "--data", str(GOLDEN / "uner"), "--out", str(tmp_path / "run")]
+    command = [sys.executable, str(ROOT / "experiments" / "rtok.py"), *flags, "--epochs", "500"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "run" / "metrics.jsonl"
+        for _ in range(600):
+            if log.is_file() and '"loss"' in log.read_text(encoding="utf-8"):
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "is saved, --resume goes on from there" in error
+    assert (tmp_path / "run" / "state.safetensors").is_file()
 
 
 def test_entropy_of_the_masked_language_head(encoder: Path, rtok: Rtok, tmp_path: Path) -> None:
