@@ -5,12 +5,13 @@
     python experiments/compare.py languages --data texts/ui --out runs/compare
     python experiments/collect.py runs/compare/main --json experiments/results/compare_main.json
 
-Suites, each a folder of run folders below --out, all with preset `compare`:
+Suites, each a folder of run folders below --out, with preset `compare` but for the last:
 
     main        every system; SPEAK and MAGNET with three seeds
     frontier    the systems at other rates
     ablations   the paper's Table 3 and more, around the neuron without leak; fewer steps
     languages   SPEAK, MAGNET, dtp-unigram and vanilla on --data's folders en, fi, he, vi
+    cpu         preset `compare-cpu`: SPEAK and MAGNET that begins as dtp-unigram, three seeds each, and others
 
 A finished run is left alone, one that was stopped goes on. Runs with the same data share one exemplar of each size.
 """
@@ -32,6 +33,7 @@ from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
 
 GTOK = Path(__file__).resolve().parent / "gtok.py"
+SUITES = ("main", "frontier", "ablations", "languages", "cpu")
 SEEDS = (1, 2, 3)
 LANGUAGES = ("en", "fi", "he", "vi")
 
@@ -73,6 +75,22 @@ ABLATIONS = {
     "hourglass": "--encoder hourglass",
     "entropy-mean": "--entropy mean",
 }
+# MAGNET from its first step on lets the language model forget its tokens (experiments/LOG.md, 2026-11-26): here it has
+# the start that SPEAK has.
+CPU = {
+    **{
+        name: flags
+        for seed in SEEDS
+        for name, flags in (
+            (f"magnet-warm-{seed}", f"--tokenizer magnet --prior 0.217 --exemplar-steps 200 --seed {seed}"),
+            (f"speak-{seed}", f"--seed {seed}"),
+        )
+    },
+    "magnet": "--tokenizer magnet --prior 0.217",
+    "whitespace": "--tokenizer whitespace",
+    "dtp-unigram": "--tokenizer dtp-unigram",
+    "fixed": "--tokenizer fixed",
+}
 LANGUAGE_SYSTEMS = {
     "vanilla": "--tokenizer vanilla",
     "dtp-unigram": "--tokenizer dtp-unigram",
@@ -90,11 +108,13 @@ class Job:
     folder: Path
     data: Path
     flags: tuple[str, ...]
+    preset: str = "compare"
 
     @property
     def vocabulary(self) -> str:
         """Pieces of its exemplar; empty where it has none."""
-        if "--tokenizer" in self.flags and self.flags[self.flags.index("--tokenizer") + 1] != "dtp-unigram":
+        system = self.flags[self.flags.index("--tokenizer") + 1] if "--tokenizer" in self.flags else "speak"
+        if system not in ("speak", "dtp-unigram") and "--exemplar-steps" not in self.flags:
             return ""
         name = "--exemplar-vocabulary"
         return self.flags[self.flags.index(name) + 1] if name in self.flags else "5000"
@@ -103,11 +123,11 @@ class Job:
 def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
     """The runs of a suite."""
 
-    def job(name: str, flags: str, where: Path, default_steps: int) -> Job:
+    def job(name: str, flags: str, where: Path, default_steps: int, preset: str = "compare") -> Job:
         text = f"--steps {steps or default_steps} {flags}"
         if "--seed" not in flags:
             text += " --seed 1"
-        return Job(out / suite / name, where, tuple(shlex.split(text)))
+        return Job(out / suite / name, where, tuple(shlex.split(text)), preset)
 
     if suite == "languages":
         found = []
@@ -119,6 +139,8 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
                 text = flags.format(prior=PRIORS[language]) + " --warmup 50 --proxy-steps 50 --evaluate-every 50"
                 found.append(job(f"{language}-{name}", text, data / language, 400))
         return found
+    if suite == "cpu":
+        return [job(name, flags, data, 1200, "compare-cpu") for name, flags in CPU.items()]
     if suite == "ablations":
         return [job(name, f"--decay 1 {flags}", data, 1500) for name, flags in ABLATIONS.items()]
     return [job(name, flags, data, 3000) for name, flags in {"main": MAIN, "frontier": FRONTIER}[suite].items()]
@@ -132,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(__doc__ or "").split("\n\n", 2)[2],
     )
-    parser.add_argument("suites", nargs="+", choices=("main", "frontier", "ablations", "languages"), metavar="SUITE")
+    parser.add_argument("suites", nargs="+", choices=SUITES, metavar="SUITE")
     parser.add_argument("--data", type=Path, required=True, help="folder with train.txt, valid.txt and test.txt")
     parser.add_argument("--out", type=Path, required=True, help="folder for the suites")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: %(default)s)")
@@ -185,7 +207,7 @@ def run(job: Job, exemplar: Path | None, arguments: argparse.Namespace) -> bool:
     """Run or resume one job, its output in log.txt beside the run folder; true if it failed."""
     resume = (job.folder / "config.json").is_file()
     command = [sys.executable, str(GTOK), "--data", str(job.data), "--out", str(job.folder), "--quiet"]
-    command += ["--device", arguments.device, *(["--resume"] if resume else ["--preset", "compare", *job.flags])]
+    command += ["--device", arguments.device, *(["--resume"] if resume else ["--preset", job.preset, *job.flags])]
     command += [] if resume else shlex.split(arguments.flags)
     if exemplar is not None and not resume:
         command += ["--exemplar", str(exemplar)]

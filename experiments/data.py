@@ -31,8 +31,6 @@ Ids = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 Say = Callable[[str], None]
 
-EXEMPLAR_SYSTEMS = ("speak", "dtp-unigram")
-"""They start from, or learn, an exemplar tokenizer's boundaries."""
 LEAST_WHITE_SPACE = 0.02
 START = 100_000
 IN_MEMORY = 1 << 27
@@ -150,7 +148,7 @@ def in_memory(
     alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
     check_alphabet(alphabet)
     exemplar = known_exemplar(given, config, folder, run)
-    if exemplar is None and config.tokenizer.kind in EXEMPLAR_SYSTEMS:
+    if exemplar is None and config.needs_exemplar:
         say("learning the exemplar's pieces")
         exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
     ids = map(alphabet.encode, parts)
@@ -187,7 +185,7 @@ def streamed(
         raise SpeakError(f"{folder}: has another alphabet than this text's train part; begin anew with --overwrite")
     check_alphabet(alphabet)
     exemplar = known_exemplar(given, config, folder, run)
-    if exemplar is None and config.tokenizer.kind in EXEMPLAR_SYSTEMS:
+    if exemplar is None and config.needs_exemplar:
         exemplar = text.exemplar(config.training.exemplar_vocabulary, say)
     if exemplar is None:
         return Data(train, valid, test, alphabet, None, None, None, record, lambda first: None)
@@ -214,7 +212,7 @@ def known_exemplar(given: Path | None, config: RunConfig, folder: Path, run: Run
 
     if run is not None and (folder / EXEMPLAR).exists():
         return UnigramExemplar.load(folder / EXEMPLAR)
-    return UnigramExemplar.load(given) if given and config.tokenizer.kind in EXEMPLAR_SYSTEMS else None
+    return UnigramExemplar.load(given) if given and config.needs_exemplar else None
 
 
 def describe(record: dict[str, Any], sizes: list[int], sha256: str) -> None:

@@ -9,7 +9,9 @@
 
 H_t is the entropy of the model's next-character distribution in the same pass; the first position always counts as a
 peak, the second has one comparison. With `double_sigmoid` BCE takes sigmoid(e) for its logit: DTP's code does so, which
-moves the decision to true probabilities above about 0.62.
+moves the decision to true probabilities above about 0.62. With `exemplar_steps` dtp-gumbel and magnet train their first
+steps as dtp-unigram: from the first step on random boundaries, a language model can learn to do without its tokens,
+and then no gradient reaches the predictor (experiments/LOG.md).
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     system, config, ranks = trainer.system.train(), trainer.config, trainer.ranks
     run, segmenter = system.config, system.segmenter
     kind = run.tokenizer.kind
+    if kind in SAMPLED and trainer.step < config.exemplar_steps:
+        kind = "dtp-unigram"
     set_learning_rates(trainer)
     with record_function("speak.data"):
         _, ids, following, targets = read_batch(trainer)

@@ -199,6 +199,9 @@ class TrainingConfig:
     proxy_steps: int = option(
         0, "first steps, in which the language model reads the proxy while the neuron learns it", 0, added=True
     )
+    exemplar_steps: int = option(
+        0, "dtp-gumbel, magnet: first steps, trained as dtp-unigram; DTP's code has none", 0, added=True
+    )
     boundary_gradient: bool = option(False, "let L_LM train the neuron too, through the pooling weights", added=True)
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
     rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)
@@ -221,6 +224,13 @@ class RunConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def needs_exemplar(self) -> bool:
+        """Whether the system starts from an exemplar tokenizer's boundaries, or learns them."""
+        kind = self.tokenizer.kind
+        warm = kind in ("dtp-gumbel", "magnet") and self.training.exemplar_steps > 0
+        return kind in ("speak", "dtp-unigram") or warm
 
     def __post_init__(self) -> None:
         if self.tokenizer.grid == "none":

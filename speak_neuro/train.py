@@ -66,7 +66,7 @@ class Trainer:
         ranks.check_batch(config.batch)
         if len(ids) < config.window + 1:
             raise ValueError(f"text has {len(ids)} characters; allowed: at least window + 1 = {config.window + 1}")
-        if proxy is None and system.config.tokenizer.kind in ("speak", "dtp-unigram"):
+        if proxy is None and system.config.needs_exemplar:
             raise ValueError(f"proxy is None; allowed for {system.config.tokenizer.kind}: a ProxyStore of the text")
         groups = [{"params": list(system.language_model.parameters()), "lr": config.learning_rate}]
         if own := list(tokenizer_parameters(system)):

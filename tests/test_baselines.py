@@ -92,6 +92,25 @@ def test_each_system_learns_and_repeats_itself(kind: str) -> None:
         )
 
 
+def test_a_warm_start_learns_the_exemplar_first() -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        tokenizer=dataclasses.replace(CONFIG.tokenizer, kind="magnet"),
+        training=dataclasses.replace(CONFIG.training, exemplar_steps=30),
+    )
+    assert config.needs_exemplar
+    alphabet = Alphabet.learn(TEXT)
+    torch.manual_seed(7)
+    system = System(config, len(alphabet), alphabet)
+    with pytest.raises(ValueError, match="proxy is None"):
+        Trainer.create(system, config.training, alphabet.encode(TEXT), None)
+    proxy = ProxyStore.create(None, whitespace_boundaries(TEXT))
+    trainer = Trainer.create(system, config.training, alphabet.encode(TEXT), proxy)
+    records = [train_step(trainer) for _ in range(32)]
+    assert [("target_f1" in record) for record in records] == [True] * 30 + [False] * 2
+    assert records[29]["target_f1"] > 0.5
+
+
 def test_the_prior_holds_the_rate() -> None:
     rates = []
     for prior in (0.1, 0.4):
