@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +140,17 @@ class UnigramExemplar:
             for position in range(start, end)
         ]
         return np.union1d(found, np.array(unknown, dtype=np.int64))
+
+    def inner_ends(self, runs: Sequence[str]) -> list[int]:
+        """`ends_of_run` of many runs of up to 63 characters, each without its last character, as bits 1 << offset."""
+        found = []
+        encodings = self._tokenizer.encode_batch([*map(_encodable, runs)], add_special_tokens=False)
+        for run, encoding in zip(runs, encodings, strict=True):
+            bits = 0
+            for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True):
+                bits |= 1 << (end - 1) if token else (1 << end) - (1 << start)
+            found.append(bits & ~(1 << (len(run) - 1)))
+        return found
 
     def _run_ends(self, run: str) -> npt.NDArray[np.int64]:
         """`ends_of_run`, kept."""

@@ -100,9 +100,9 @@ class _Table:
     def _ask(self, known: int, held: int) -> None:
         """The inner boundaries of the runs from `known` on, whose characters begin at `held`."""
         text = self._text(self._characters[held : self._used[1]])
-        for run, (start, length) in enumerate(self._places[known : self._used[0]].tolist(), known):
-            word = text[start - held : start - held + length]
-            self._bits[run] = sum(1 << int(end) for end in self._exemplar.ends_of_run(word) if end < length - 1)
+        places = self._places[known : self._used[0]].tolist()
+        words = [text[start - held : start - held + length] for start, length in places]
+        self._bits[known : self._used[0]] = self._exemplar.inner_ends(words)
 
     def _text(self, ids: npt.NDArray[Any]) -> str:
         return self._alphabet.decode_lossy(ids)
