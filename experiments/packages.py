@@ -40,6 +40,10 @@ class Package:
         return f"{self.name}_*.deb"
 
 
+FIREFOX = {code: code for code in "ar bg de el fi fr he ja ru th tr ur vi".split()}
+FIREFOX |= {"en": "en-gb", "es": "es-es", "hi": "hi-in", "pt": "pt-br", "zh": "zh-cn"}
+"""Suffix of the package with Firefox's messages in a language."""
+
 PACKAGES = {
     package.name: package
     for package in (
@@ -51,6 +55,7 @@ PACKAGES = {
         Package("apt", "vlc-l10n", "GPL-2+"),
         Package("apt", "gnucash-common", "GPL-2+"),
         Package("apt", "gramps", "GPL-2+"),
+        *(Package("apt", f"firefox-esr-l10n-{suffix}", "MPL-2.0") for suffix in FIREFOX.values()),
     )
 }
 

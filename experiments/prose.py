@@ -128,3 +128,30 @@ def catalogue(content: bytes) -> dict[str, str]:
         if pair[0]:
             found[pair[0].rpartition("\x04")[2]] = pair[1]
     return found
+
+
+def fluent(text: str) -> dict[str, str]:
+    """Messages of a Fluent file (.ftl) without choices and terms; what is inserted becomes 1, a brand its name."""
+    found: dict[str, str] = {}
+    name = key = ""
+    for line in text.split("\n"):
+        if match := re.match(r"([A-Za-z][\w-]*)\s*=\s*(.*)", line):
+            name = key = match.group(1)
+        elif match := re.match(r"\s+(\.[\w-]+)\s*=\s*(.*)", line):
+            key = name + match.group(1)
+        elif not line.startswith((" ", "\t")):
+            name = key = ""
+        if key:
+            found[key] = match.group(2) if match else f"{found[key]} {line.strip()}"
+    return {
+        key: re.sub(r"\{[^{}]*\}", "1", re.sub(r"\{\s*-brand-[\w-]*(?:\([^()]*\))?\s*\}", "Firefox", message))
+        for key, message in found.items()
+        if "->" not in message
+    }
+
+
+def properties(text: str) -> dict[str, str]:
+    """Messages of a Java-style .properties file."""
+    pairs = (line.partition("=") for line in text.split("\n") if "=" in line and not line.startswith("#"))
+    escape = re.compile(r"\\u([0-9a-fA-F]{4})")
+    return {key.strip(): escape.sub(lambda m: chr(int(m.group(1), 16)), value.strip()) for key, _, value in pairs}

@@ -128,6 +128,11 @@ def test_parallel_messages(scripts: dict[str, ModuleType], packages: Path, tmp_p
     for name in ("vlc-l10n", "gnucash-common", "gramps"):
         entries = {f"The {name} _menu is open now": f"{name}-ohjelman _valikko on auki nyt"}
         deb(packages, name, {"usr/share/locale/fi/LC_MESSAGES/x.mo": mo(entries)})
+    packs = {"en-gb": ("en-GB", "Close this wonderful tab now"), "fi": ("fi", "Sulje tämä hieno välilehti nyt")}
+    for suffix, (code, text) in packs.items():
+        with zipfile.ZipFile(tmp_path / "pack.xpi", "w") as pack:
+            pack.writestr(f"browser/localization/{code}/browser/tabs.ftl", f"# a note\ntab-close = {text}\n")
+        deb(packages, f"firefox-esr-l10n-{suffix}", {"usr/lib/x.xpi": (tmp_path / "pack.xpi").read_bytes()})
     out = tmp_path / "out"
     flags = (out, "--sets", "ui", "--languages", "en", "fi", "--parallel", "--from", packages)
     assert run(scripts, *flags) == 0
@@ -135,6 +140,7 @@ def test_parallel_messages(scripts: dict[str, ModuleType], packages: Path, tmp_p
     texts = {(row["text"].get("en"), row["text"].get("fi")) for row in rows}
     assert ("The gramps menu is open now", "gramps-ohjelman valikko on auki nyt") in texts
     assert ("Save the whole long document", "Tallenna koko pitkä asiakirja") in texts
+    assert ("Close this wonderful tab now", "Sulje tämä hieno välilehti nyt") in texts
     assert "key0007 0" not in {row["segment"] for row in rows}
     for language in ("en", "fi"):
         for part in ("train", "valid", "test"):
@@ -199,6 +205,16 @@ def test_messages(scripts: dict[str, ModuleType], text: str, accelerator: str, l
 def test_mediawiki_messages(scripts: dict[str, ModuleType]) -> None:
     text = "* {{PLURAL:$1|One page|$1 pages}} of [[Special:Log|the log]] on {{SITENAME}}, '''twice'''"
     assert scripts["prose"].mediawiki_message(text) == ["One page of the log on 1, twice"]
+
+
+def test_firefox_messages(scripts: dict[str, ModuleType]) -> None:
+    source = (
+        "## part\n-brand-short-name = Firefox\n"
+        "one = Open { -brand-short-name } in\n    a { $place } now\n    .label = Tab\n"
+        "two = { $n ->\n    [one] tab\n   *[other] tabs\n }\n\n# note = this\nthree=Done\n"
+    )
+    assert scripts["prose"].fluent(source) == {"one": "Open Firefox in a 1 now", "one.label": "Tab", "three": "Done"}
+    assert scripts["prose"].properties("# x = y\na.b=caf\\u00e9 = good\nnothing\n") == {"a.b": "café = good"}
 
 
 @pytest.mark.parametrize(
