@@ -162,6 +162,18 @@ def test_every_example_once_an_epoch() -> None:
     assert [e.identifier for step in range(3, 6) for e in tuner.rows(step)] != seen
 
 
+def test_batches_by_length_hold_every_example_once() -> None:
+    tuner = tuner_of("uner", batch=5, length_window=2)
+    for epoch in range(3):
+        parts = tuner.order(epoch)
+        assert sorted(map(len, parts)) == [2, 5, 5]
+        assert sorted(index for part in parts for index in part) == list(range(12))
+    lengths = [[tuner.characters[index] for index in part] for part in tuner.order(0)]
+    assert all(part == sorted(part) for part in lengths)
+    assert tuner.order(0) != tuner.order(1)
+    assert tuner.order(1) == tuner_of("uner", batch=5, length_window=2).order(1)
+
+
 def test_words_cut_off_count_as_outside() -> None:
     tuner = tuner_of("uner", longest=8)
     found = evaluate(tuner, tuner.examples, "en")

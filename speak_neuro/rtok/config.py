@@ -25,6 +25,7 @@ class TaskTraining:
 
     epochs: int = option(15, "passes over the training split", 1)
     batch: int = option(32, "examples per step", 1)
+    length_window: int = option(1, "batches whose examples are sorted by length; more is faster, 1 is random", 1)
     learning_rate: float = option(1e-4, "AdamW's rate at the start, falling linearly to 0", 0.0)
     head_learning_rate: float = option(0.0, "the classifier's rate at the start; 0 for the same", 0.0)
     weight_decay: float = option(0.0, "AdamW's weight decay", 0.0)

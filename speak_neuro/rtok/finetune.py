@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from speak_neuro.rtok.tasks import Task
 if TYPE_CHECKING:
     from speak_neuro.rtok.embedder import TokenEmbedder
     from speak_neuro.rtok.joint import JointTokenizer
+
+T = TypeVar("T")
 
 OUTSIDE = 0
 """UNER's label O: the guess for a word that was cut off."""
@@ -97,10 +100,29 @@ class FineTuner:
         return self.step // self.steps_per_epoch
 
     def rows(self, step: int) -> list[Example]:
-        """The examples of a step; an epoch's last batch may be smaller."""
+        """The examples of a step; one batch of each epoch may be smaller."""
         epoch, part = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.config.seed, epoch)).permutation(len(self.examples))
-        return [self.examples[index] for index in order[part * self.config.batch :][: self.config.batch]]
+        return [self.examples[index] for index in self.order(epoch)[part]]
+
+    def order(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, as indices: a permutation, in parts. With a length window the examples of so many
+        batches are sorted by characters, and the batches shuffled.
+        """
+        generator = np.random.default_rng((self.config.seed, epoch))
+        size, window = self.config.batch, self.config.length_window
+        order = generator.permutation(len(self.examples)).tolist()
+        if window == 1:
+            return [order[start : start + size] for start in range(0, len(order), size)]
+        parts = []
+        for start in range(0, len(order), window * size):
+            some = sorted(order[start : start + window * size], key=self.characters.__getitem__)
+            parts += [some[at : at + size] for at in range(0, len(some), size)]
+        return [parts[index] for index in generator.permutation(len(parts))]
+
+    @cached_property
+    def characters(self) -> list[int]:
+        """Characters of each example."""
+        return [sum(map(len, units_of(example))) for example in self.examples]
 
     def precision(self) -> Any:
         """Autocast to the configured precision."""
@@ -220,30 +242,38 @@ def predictions(logits: Tensor, batch: Batch, per_word: bool) -> list[list[int]]
 def evaluate(
     tuner: FineTuner, examples: Sequence[Example], language: str, segmenter: Segmenter | None = None
 ) -> dict[str, float]:
-    """Scores over a split, and its average sequence length. Batches follow the split's order, as DyTok's merges do."""
+    """Scores over a split, and its average sequence length.
+
+    The split is cut into tokens in batches in its own order, as DyTok's merges depend on it; the encoder then reads it
+    by length, which changes nothing but the padding.
+    """
     segmenter = segmenter or tuner.segmenter
     tuner.model.eval()
-    predicted: list[list[int]] = []
-    nats = labels = tokens_in_all = cut = 0.0
-    for part in batches(examples, tuner.config.batch):
-        batch = tuner.batch(tuner.tokens(part, segmenter, language), part, language)
+    tokens = [cut for part in batches(examples, tuner.config.batch) for cut in tuner.tokens(part, segmenter, language)]
+    counts = [sum(len(unit) for units in cut for unit in units) for cut in tokens]
+    predicted: list[list[int]] = [[]] * len(examples)
+    nats = labels = tokens_in_all = cut_off = 0.0
+    for rows in batches(sorted(range(len(examples)), key=counts.__getitem__), tuner.config.batch):
+        some = [examples[row] for row in rows]
+        batch = tuner.batch([tokens[row] for row in rows], some, language)
         with tuner.precision():
             logits = tuner.model(batch.embeddings, batch.mask)
-        found, counts = example_nats(logits, batch, tuner.task.per_word)
-        nats, labels = nats + float(found.sum()), labels + float(counts.sum())
-        predicted += predictions(logits, batch, tuner.task.per_word)
+        found, counted = example_nats(logits, batch, tuner.task.per_word)
+        nats, labels = nats + float(found.sum()), labels + float(counted.sum())
+        for row, guess in zip(rows, predictions(logits, batch, tuner.task.per_word), strict=True):
+            predicted[row] = guess
         tokens_in_all += sum(batch.lengths)
-        cut += sum(position < 0 for positions in batch.words for position in positions)
+        cut_off += sum(position < 0 for positions in batch.words for position in positions)
     return {
         **tuner.task.scores([example.labels for example in examples], predicted),
         "loss": nats / max(labels, 1),
         "average_length": tokens_in_all / len(examples),
         "examples": len(examples),
-        "words_cut_off": int(cut),
+        "words_cut_off": int(cut_off),
     }
 
 
-def batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Parts of `size` in order."""
-    for start in range(0, len(examples), size):
-        yield examples[start : start + size]
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
