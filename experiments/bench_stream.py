@@ -61,7 +61,7 @@ def bench(arguments: argparse.Namespace) -> int:
     metrics: dict[str, Any] = {"preset": arguments.preset, "seconds_to_build": build(text, arguments)}
     metrics["bytes"] = text.stat().st_size
     print(f"built {metrics['bytes']:,} bytes in {metrics['seconds_to_build']:.0f} s", file=sys.stderr)
-    flags = ["--preset", arguments.preset, "--data", str(text), "--out", str(run), "--steps", "1000000"]
+    flags = ["--preset", arguments.preset, "--stream", "--data", str(text), "--out", str(run), "--steps", "1000000"]
     stops = {"first": arguments.steps, "resumed": 2 * arguments.steps}
     for name, stop in stops.items():
         extra = ["--stop-after", str(stop), *(["--resume"] if name == "resumed" else [])]
