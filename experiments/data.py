@@ -170,6 +170,7 @@ def streamed(
 ) -> Data:
     """A text memory-mapped from the cache."""
     from speak_neuro.checkpoint import STATE
+    from speak_neuro.memory_map import trim
     from speak_neuro.proxy_file import FileProxy, ProxyCopy
     from speak_neuro.streamed import StreamedText, boundaries
 
@@ -202,6 +203,7 @@ def streamed(
         return store
 
     ends = [boundaries(exemplar, ids, alphabet) for ids in (valid, test)]
+    trim()
     return Data(train, valid, test, alphabet, exemplar, *ends, record, proxy)
 
 

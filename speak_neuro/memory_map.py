@@ -1,4 +1,4 @@
-"""Memory-mapped arrays: pages that were read are given back, so that a process looks as small as it is.
+"""Memory that is given back: pages read of memory-mapped arrays, and heap that is free, so that a process is small.
 
 The system takes a file's pages back from a process when memory is short, but not before; until then they count as the
 process's resident memory. Their content stays in the file and in the system's cache.
@@ -6,6 +6,8 @@ process's resident memory. Their content stays in the file and in the system's c
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import mmap
 from typing import Any
 
@@ -18,3 +20,9 @@ def release(array: npt.NDArray[Any]) -> None:
     mapped = getattr(array, "_mmap", None) if isinstance(array, np.memmap) else None
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def trim() -> None:
+    """Give back the heap's free memory, which the C library keeps after large arrays; where it is glibc."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -30,7 +30,7 @@ from speak_neuro.character_store import CharacterStore, part_of, source_of
 from speak_neuro.command import write_json
 from speak_neuro.corpus import iterate_text, split_points
 from speak_neuro.exemplar import UnigramExemplar
-from speak_neuro.memory_map import release
+from speak_neuro.memory_map import release, trim
 from speak_neuro.proxy_file import write_bits
 from speak_neuro.splits import PARTS, locked, part_files
 
@@ -76,6 +76,7 @@ class StreamedText:
                         span=tuple(index["spans"][part]),
                     )
                 )
+        trim()
         train, valid, test = stores
         return cls(folder, train, valid, test, index["sha256"])
 

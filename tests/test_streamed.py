@@ -13,6 +13,7 @@ import pytest
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import read_metrics
 from speak_neuro.corpus import read_text, split
+from speak_neuro.memory_map import trim
 from speak_neuro.proxy import ProxyStore
 from speak_neuro.splits import digest, read_splits
 from speak_neuro.streamed import StreamedText, boundaries, sample
@@ -141,3 +142,20 @@ def test_refusals(gtok: Gtok, excerpt: Path, tmp_path: Path, capsys: pytest.Capt
     (run / "proxy.bits").unlink()
     assert gtok("--data", str(excerpt), "--out", str(run), "--resume", "--steps", "4") == 2
     assert "proxy.bits: cannot be read" in capsys.readouterr().err
+
+
+def test_free_memory_is_given_back() -> None:
+    """By arrays small enough to come from the heap, the last of which is kept."""
+    status = Path("/proc/self/status")
+    if not status.exists() or "RssAnon" not in status.read_text():
+        pytest.skip("memory is read from /proc, on Linux")
+
+    def held() -> int:
+        return int(status.read_text().partition("RssAnon:")[2].split()[0])
+
+    blocks = [np.ones(10_000) for _ in range(1000)]
+    before, kept = held(), blocks[-1]
+    del blocks
+    trim()
+    assert held() < before - 40_000
+    assert kept.all()
