@@ -107,7 +107,10 @@ def compare(arguments: argparse.Namespace) -> int:
         for process in running.values():
             process.send_signal(signal.SIGINT)
         for process in running.values():
-            process.wait()
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:  # a shell's background jobs ignore Ctrl-C, and so do their children
+                process.terminate()
         raise KeyboardInterrupt("the runs are saved, the same command goes on") from None
     records = collect(arguments, names)
     if failed:
