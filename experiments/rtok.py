@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from run_folder import add_run_flags, check_folder
+
 from speak_neuro.command import check_writable, commit, package_versions, result_record, run_command, write_json
 from speak_neuro.config import add_flags, override, to_dict
 from speak_neuro.errors import SpeakError
@@ -72,11 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint; give the same flags again"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop (with a checkpoint) at this step")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_run_flags(parser)
     add_flags(parser, RTokConfig)
     return parser
 
@@ -255,20 +253,6 @@ def silence_transformers() -> None:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-
-
-def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse to write over another run unasked, or over anything that is no run."""
-    if resume and overwrite:
-        raise SpeakError("--resume and --overwrite exclude each other; give one")
-    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if occupied and not (folder / "config.json").is_file():
-        raise SpeakError(f"{folder}: exists and is not a run folder; choose another --out")
-    if occupied and not resume and not overwrite:
-        raise SpeakError(f"{folder}: holds a run; go on with --resume, replace it with --overwrite, or change --out")
-    if resume and not occupied:
-        raise SpeakError(f"{folder}: holds no run to resume; leave --resume away to begin one")
-    check_writable(folder / "config.json")
 
 
 def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], above: str = "") -> None:

@@ -104,6 +104,35 @@ def propose(
     )
 
 
+def mimicry_loss(tokenizer: CharacterTokenizer, found: Boundaries, proxy: Tensor, counted: Tensor) -> Tensor:
+    """L_mem of units (N, L) against proxy spikes, over the characters `counted`."""
+    t, neuron = tokenizer.config.training, tokenizer.boundary.neuron
+    targets = membrane_targets(
+        found.current,
+        proxy,
+        tokenizer.mixes.fire_mix,
+        tokenizer.mixes.rest_mix,
+        decay=neuron.decay,
+        gain=neuron.gain,
+        threshold=neuron.threshold,
+        reset_potential=neuron.reset_potential,
+    )
+    return membrane_loss(found.membrane, targets, proxy, counted, t.rest_term, t.rest_weight)
+
+
+def gate_loss(tokenizer: CharacterTokenizer, found: Boundaries, value: Tensor, opened: Tensor, valid: Tensor) -> Tensor:
+    """L_reset: the openings `opened` (N, L) whose token has one of the largest `value` (N, L) are to reset hard."""
+    t = tokenizer.config.training
+    return reset_loss(
+        found.gate_logit,
+        reset_targets(value, opened, t.entropy_share),
+        opened,
+        on=t.reset_loss_on,
+        positive_weight=t.reset_positive_weight,
+        valid=valid,
+    )
+
+
 def tokenizer_loss(
     tokenizer: CharacterTokenizer, proposal: Proposal, entropies: Sequence[Sequence[float]] | None = None
 ) -> tuple[Tensor, dict[str, float]]:
@@ -113,22 +142,11 @@ def tokenizer_loss(
     special tokens). Fewer than tokens is allowed: the rest was cut off the encoder's input and does not count.
     L_mem leaves out the first character of each unit, which opens a token without a spike.
     """
-    t, neuron = tokenizer.config.training, tokenizer.boundary.neuron
-    membrane, valid = proposal.boundaries.membrane, proposal.valid
+    t, valid = tokenizer.config.training, proposal.valid
     proxy = _rows([part for parts in proposal.proxies for part in parts], valid)
     counted = valid.clone()
     counted[:, 0] = False
-    targets = membrane_targets(
-        proposal.boundaries.current,
-        proxy,
-        tokenizer.mixes.fire_mix,
-        tokenizer.mixes.rest_mix,
-        decay=neuron.decay,
-        gain=neuron.gain,
-        threshold=neuron.threshold,
-        reset_potential=neuron.reset_potential,
-    )
-    loss_membrane = membrane_loss(membrane, targets, proxy, counted, t.rest_term, t.rest_weight)
+    loss_membrane = mimicry_loss(tokenizer, proposal.boundaries, proxy, counted)
     loss = t.membrane_weight * loss_membrane
     fired = proposal.boundaries.spikes.detach() > 0
     agree = (fired == proxy) & counted
@@ -143,16 +161,7 @@ def tokenizer_loss(
         loss = loss + rate_hinge(proposal.boundaries.spikes[counted], t.rate_limit)
     if entropies is not None:
         value = _entropy_rows(proposal, entropies)
-        opened = fired & value.isfinite()
-        wanted = reset_targets(value, opened, t.entropy_share)
-        loss_reset = reset_loss(
-            proposal.boundaries.gate_logit,
-            wanted,
-            opened,
-            on=t.reset_loss_on,
-            positive_weight=t.reset_positive_weight,
-            valid=valid,
-        )
+        loss_reset = gate_loss(tokenizer, proposal.boundaries, value, fired & value.isfinite(), valid)
         loss = loss + t.reset_weight * loss_reset
         hard = (tokenizer.boundary.effective_gate(proposal.boundaries.gate_logit) > 0) & fired
         record["loss_reset"] = float(loss_reset.detach())

@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from speak_neuro.entropy import reset_targets
-from speak_neuro.losses import membrane_loss, membrane_targets, reset_loss
+from speak_neuro.rtok.learn import gate_loss, mimicry_loss
 from speak_neuro.rtok.limits import tokens_of
 from speak_neuro.rtok.proxies import Segment, piece_openings
 from speak_neuro.rtok.speak import CharacterTokenizer
@@ -75,7 +74,7 @@ def mimic(
     """
     if not units or not all(units) or len(units) != len(targets):
         raise ValueError(f"{len(units)} units, {len(targets)} targets; allowed: as many of each, no unit empty")
-    t, neuron = tokenizer.config.training, tokenizer.boundary.neuron
+    t = tokenizer.config.training
     generator = np.random.default_rng(seed)
     parameters = [*tokenizer.boundary.parameters(), *(p for p in tokenizer.mixes.parameters() if p.requires_grad)]
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)
@@ -92,31 +91,12 @@ def mimic(
             found = tokenizer(ids, valid)
             counted = valid.clone()
             counted[:, 0] = False
-            wanted = membrane_targets(
-                found.current,
-                proxy,
-                tokenizer.mixes.fire_mix,
-                tokenizer.mixes.rest_mix,
-                decay=neuron.decay,
-                gain=neuron.gain,
-                threshold=neuron.threshold,
-                reset_potential=neuron.reset_potential,
-            )
-            membrane = membrane_loss(found.membrane, wanted, proxy, counted, t.rest_term, t.rest_weight)
+            membrane = mimicry_loss(tokenizer, found, proxy, counted)
             loss, reset = t.membrane_weight * membrane, torch.zeros(())
             if values is not None:
                 value = _padded([values[row] for row in rows], valid, -np.inf)
                 value[:, 0] = -torch.inf
-                opened = proxy & counted
-                high = reset_targets(value, opened, t.entropy_share)
-                reset = reset_loss(
-                    found.gate_logit,
-                    high,
-                    opened,
-                    on=t.reset_loss_on,
-                    positive_weight=t.reset_positive_weight,
-                    valid=valid,
-                )
+                reset = gate_loss(tokenizer, found, value, proxy & counted, valid)
                 loss = loss + t.reset_weight * reset
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
