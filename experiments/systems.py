@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from presets import PRESETS
+from presets import DTP, PRESETS
 
 from speak_neuro.command import check_writable
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
@@ -31,7 +31,13 @@ TINY = RunConfig(
     model=ModelConfig(width=128, heads=4, inner=512, pre_layers=2, shortened_layers=2, post_layers=2),
     training=TrainingConfig(batch=8, window=512),
 )
-SIZES = {"tiny": TINY, **PRESETS}
+# One row of DTP's model for text8, without its dropout: what a step costs where the layers are wide.
+TEXT8 = RunConfig(
+    tokenizer=TINY.tokenizer,
+    model=dataclasses.replace(DTP, dropout=0.0, attention_dropout=0.0),
+    training=TrainingConfig(batch=1, window=2048),
+)
+SIZES = {"tiny": TINY, "text8": TEXT8, **PRESETS}
 
 
 def prepare(arguments: argparse.Namespace, count: str) -> None:
