@@ -129,10 +129,9 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
     import torch
 
     from speak_neuro.checkpoint import EXEMPLAR
-    from speak_neuro.config import to_dict
+    from speak_neuro.config import SAMPLED, to_dict
     from speak_neuro.evaluation import evaluate as measure
     from speak_neuro.exemplar import UnigramExemplar
-    from speak_neuro.segmenters import SAMPLED
 
     if len(text.text) < 2:
         raise SpeakError(f"{text.dataset}: {len(text.text)} characters; give a text of at least 2")

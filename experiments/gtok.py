@@ -31,7 +31,7 @@ from speak_neuro.command import (
     run_command,
     write_json,
 )
-from speak_neuro.config import RunConfig, add_flags, override, to_dict
+from speak_neuro.config import SAMPLED, RunConfig, add_flags, override, to_dict
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.launch import end_as_one, speak_once
 
@@ -159,7 +159,6 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     from speak_neuro.device import describe_device
     from speak_neuro.evaluation import evaluate
     from speak_neuro.fit import fit, resume
-    from speak_neuro.segmenters import SAMPLED
     from speak_neuro.train import Trainer
 
     torch.manual_seed(config.training.seed)

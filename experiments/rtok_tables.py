@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from seeds import compare
 
-from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
+from speak_neuro.command import check_writable, result_record, run_command, write_json, write_or_print
 from speak_neuro.errors import SpeakError
 
 ORIGINAL = "zett-original"
@@ -59,12 +59,7 @@ def tables(arguments: argparse.Namespace) -> int:
         devices = sorted({record["device"] for record in records})
         command = f"python experiments/{arguments.command_line}"
         write_json(arguments.json, result_record(command, {"runs": records}, "; ".join(devices)))
-    if arguments.out:
-        with atomic_write(arguments.out, "w") as stream:
-            stream.write(text)
-        print(arguments.out)
-    else:
-        print(text, end="")
+    write_or_print(text, arguments.out)
     return 0
 
 

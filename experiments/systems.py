@@ -1,10 +1,7 @@
 """Training steps that benchmarks compare: SPEAK's, and that of DTP's Gumbel predictor at the same size, on one text.
 
-    SPEAK        `speak_neuro.train.train_step`: everything, the acceptance pass and the metrics included
-    dtp-gumbel   h = pre(c);  b = predictor(h), sampled;  logits = decode(h, b), with the gradient to b
-                 L = L_LM + L_prior;  one clip, one Adam
-
-Both read windows of the embedded text in the same way. SPEAK's proxy starts at white space and every position counts as
+Both are `speak_neuro.train.train_step`, SPEAK's with the acceptance pass, and read windows of the embedded text in the
+same way. SPEAK's proxy starts at white space and every position counts as
 visited, so that every step decides on all its windows: the steady state of training. The predictor's bias starts at a
 given boundary rate, since the number of tokens decides much of a step's time.
 """
@@ -78,20 +75,28 @@ def text_ids() -> tuple[Any, Any, int]:
     return alphabet.encode(text), np.array([c.isspace() for c in text]), len(alphabet)
 
 
-def speak_trainer(config: RunConfig, device: str = "cpu") -> Any:
-    """A SPEAK run before its first step."""
-    import numpy as np
+def trainer_of(config: RunConfig, device: str, proxy: Any = None) -> Any:
+    """A run of any system on the embedded text, before its first step."""
     import torch
 
     from speak_neuro.checkpoint import System
-    from speak_neuro.proxy import ProxyStore
     from speak_neuro.train import Trainer
 
-    ids, spaces, vocabulary = text_ids()
+    ids, _, vocabulary = text_ids()
     torch.manual_seed(config.training.seed)
-    proxy = ProxyStore.create(None, spaces)
-    proxy.mark_visited(np.zeros(1, dtype=np.int64), len(ids))
     return Trainer.create(System(config, vocabulary).to(device), config.training, ids, proxy)
+
+
+def speak_trainer(config: RunConfig, device: str = "cpu") -> Any:
+    """A SPEAK run before its first step."""
+    import numpy as np
+
+    from speak_neuro.proxy import ProxyStore
+
+    _, spaces, _ = text_ids()
+    proxy = ProxyStore.create(None, spaces)
+    proxy.mark_visited(np.zeros(1, dtype=np.int64), len(spaces))
+    return trainer_of(config, device, proxy)
 
 
 def speak_step(config: RunConfig, device: str = "cpu") -> Step:
@@ -102,45 +107,12 @@ def speak_step(config: RunConfig, device: str = "cpu") -> Step:
 
 
 def gumbel_step(config: RunConfig, device: str = "cpu", rate: float = 0.2, prior: float = 0.2) -> Step:
-    """DTP's step, written as its code has it, on this package's Hourglass and data."""
-    import numpy as np
+    """The step of dtp-gumbel at the same size."""
     import torch
 
-    from speak_neuro.checkpoint import System
-    from speak_neuro.corpus import WindowSampler, windows
-    from speak_neuro.gumbel import GumbelPredictor, binomial_prior_loss
+    from speak_neuro.train import train_step
 
-    ids, _, vocabulary = text_ids()
-    training = config.training
-    torch.manual_seed(training.seed)
-    model = System(config, vocabulary).language_model.to(device).train()
-    predictor = GumbelPredictor(config.model.width, config.model.inner).to(device)
-    torch.nn.init.constant_(predictor.contract.bias, math.log(rate / (1 - rate)))
-    parameters = [*model.parameters(), *predictor.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
-    sampler = WindowSampler(len(ids), training.window, training.batch, training.seed)
-    count = 0
-
-    def step() -> dict[str, float]:
-        nonlocal count
-        rows = windows(ids, sampler.starts_at(count), training.window + 1).astype(np.int64)
-        text = torch.from_numpy(rows).to(device)
-        count += 1
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            hidden = model.pre(text[:, :-1])
-            boundaries = predictor(hidden).boundaries
-            logits = model.decode(hidden, boundaries)
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), text[:, 1:].flatten())
-        prior_loss = binomial_prior_loss(boundaries, prior)
-        optimiser.zero_grad(set_to_none=True)
-        (loss + prior_loss).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, training.clip)
-        optimiser.step()
-        tokens = max(float(boundaries.detach().sum()), 1.0)
-        return {
-            "loss_lm": float(loss.detach()),
-            "loss_prior": float(prior_loss.detach()),
-            "sf": boundaries.numel() / tokens,
-        }
-
-    return step
+    tokenizer = dataclasses.replace(config.tokenizer, kind="dtp-gumbel", prior=prior)
+    trainer = trainer_of(dataclasses.replace(config, tokenizer=tokenizer), device)
+    torch.nn.init.constant_(trainer.system.segmenter.predictor.contract.bias, math.log(rate / (1 - rate)))
+    return lambda: train_step(trainer)

@@ -22,7 +22,7 @@ from curves import equal_budgets
 from groups import BUDGET, REFERENCES, Setting, Variant, pareto
 from selection import add_selection, select
 
-from speak_neuro.command import atomic_write, check_writable, run_command
+from speak_neuro.command import check_writable, run_command, write_or_print
 
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
@@ -58,12 +58,7 @@ def tables(arguments: argparse.Namespace) -> int:
     if arguments.out:
         check_writable(arguments.out)
     text = render(select(arguments), f"python experiments/{arguments.command_line}")
-    if arguments.out:
-        with atomic_write(arguments.out, "w") as stream:
-            stream.write(text)
-        print(arguments.out)
-    else:
-        print(text, end="")
+    write_or_print(text, arguments.out)
     return 0
 
 

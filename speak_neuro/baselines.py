@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from speak_neuro.config import RunConfig
+from speak_neuro.config import SAMPLED, RunConfig
 from speak_neuro.draws import uniform_draws
 from speak_neuro.entropy import character_entropy
 from speak_neuro.gumbel import binomial_prior_loss
-from speak_neuro.segmenters import SAMPLED, SUPERVISED, Predictor
+from speak_neuro.segmenters import SUPERVISED, Predictor
 
 if TYPE_CHECKING:
     from speak_neuro.train import Trainer

@@ -137,6 +137,16 @@ def _is_stream(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
+def write_or_print(text: str, path: Path | None) -> None:
+    """Write `text` to `path` and name it, or print the text where there is no path."""
+    if path is None:
+        print(text, end="")
+        return
+    with atomic_write(path, "w") as stream:
+        stream.write(text)
+    print(path)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as readable JSON, atomically. NaN and infinity are refused: other readers reject them."""
     with atomic_write(path, "w") as stream:

@@ -75,7 +75,9 @@ class NeuronConfig:
 
 
 SYSTEMS = ("speak", "vanilla", "fixed", "whitespace", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
-"""The tokenizers of the paper's Table 1, each in front of the same language model (`speak_neuro.systems`)."""
+"""The tokenizers of the paper's Table 1, each in front of the same language model (`speak_neuro.segmenters`)."""
+SAMPLED = ("dtp-gumbel", "magnet")
+"""Those that draw their boundaries in training."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class RunConfig:
     def needs_exemplar(self) -> bool:
         """Whether the system starts from an exemplar tokenizer's boundaries, or learns them."""
         kind = self.tokenizer.kind
-        warm = kind in ("dtp-gumbel", "magnet") and self.training.exemplar_steps > 0
+        warm = kind in SAMPLED and self.training.exemplar_steps > 0
         return kind in ("speak", "dtp-unigram") or warm
 
     def __post_init__(self) -> None:

@@ -20,12 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.config import RunConfig, parse_priors
+from speak_neuro.config import SAMPLED, RunConfig, parse_priors
 from speak_neuro.gumbel import GumbelBoundaries, GumbelPredictor
 from speak_neuro.scripts import script_table
 
-LEARNED = ("dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
-SAMPLED = ("dtp-gumbel", "magnet")
 SUPERVISED = ("dtp-entropy", "dtp-unigram")
 
 
