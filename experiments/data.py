@@ -142,8 +142,9 @@ def in_memory(
     parts = read_splits(path)
     check_lengths([len(part) for part in parts], config)
     check_white_space(parts.train[:START], config)
+    sha256 = digest(parts)  # of the whole text, however much of the test part is scored
     parts = parts._replace(test=parts.test[: config.training.test_characters or None])
-    describe(record, [len(part) for part in parts], digest(parts))
+    describe(record, [len(part) for part in parts], sha256)
     check_same_text(folder, run, record)
     alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
     check_alphabet(alphabet)

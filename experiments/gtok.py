@@ -77,6 +77,9 @@ def check_same_system(folder: Path, old: RunConfig, new: RunConfig) -> None:
             if given != value:
                 flag = name.replace("_", "-")
                 raise SpeakError(f"{folder}: --{flag} is {given} and was {value}; leave it away to resume the run")
+    if new.needs_exemplar and not old.needs_exemplar:
+        steps = new.training.exemplar_steps
+        raise SpeakError(f"{folder}: --exemplar-steps is {steps} and was 0; leave it away to resume the run")
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -133,8 +136,8 @@ def prepare(
                     "processes": ranks.world,
                 }
                 write_config(folder, config, data.alphabet, record)
-                if data.exemplar is not None:
-                    data.exemplar.save(folder / EXEMPLAR)
+            if data.exemplar is not None and not (folder / EXEMPLAR).exists():  # nor when a run was killed before it
+                data.exemplar.save(folder / EXEMPLAR)
     with ranks.agreed():
         if data is None:
             quiet = argparse.Namespace(**{**vars(arguments), "quiet": True})
@@ -175,6 +178,8 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
         for leftover in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it wrote
             leftover.unlink()
     ranks.check_equal(list(system.state_dict().values()), "the weights to start from")
+    if ranks.first and (told := undecided(config, trainer.sampler.steps_per_epoch)):
+        print(told, file=sys.stderr)
 
     steps = config.training.steps
     silent = arguments.quiet or not ranks.first
@@ -237,6 +242,18 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     )
     print(f"test {told} ({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}")
     return 0
+
+
+def undecided(config: RunConfig, steps_per_epoch: int) -> str:
+    """A line for a run too short for SPEAK's acceptance, which decides on windows whose text was read before."""
+    training = config.training
+    if config.tokenizer.kind != "speak" or training.proxy != "exemplar" or training.acceptance == "never":
+        return ""
+    # What is read in proxy steps does not count.
+    first = (training.proxy_steps // steps_per_epoch + 1) * steps_per_epoch
+    if training.steps > first:
+        return ""
+    return f"{training.steps} steps: --acceptance {training.acceptance} decides nothing before step {first}"
 
 
 def command_of(arguments: argparse.Namespace) -> str:

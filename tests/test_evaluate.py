@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,6 +190,19 @@ def test_the_run_s_own_text(script: ModuleType, tiny_run: Path, tmp_path: Path) 
     assert script.main(["--run", str(tiny_run), "--part", "valid", "--repeats", "0", "--json", str(out)]) == 0
     (other,) = json.loads(out.read_text(encoding="utf-8"))["metrics"]["runs"]
     assert other["dataset"] == f"{found['dataset']} (valid)"
+
+
+def test_a_test_part_cut_short(script: ModuleType, gtok: Callable[..., int], tmp_path: Path, excerpt: Path) -> None:
+    """A run that scores a part of the test text is scored on that part, and is known to be of the same text."""
+    run, out = tmp_path / "run", tmp_path / "e.json"
+    flags = ["--data", str(excerpt), "--tokenizer", "vanilla", "--steps", "2", "--test-characters", "300"]
+    assert gtok(*flags, "--out", str(run)) == 0
+    assert script.main(["--run", str(run), "--device", "cpu", "--repeats", "0", "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text(encoding="utf-8"))["metrics"]["runs"]
+    trained = json.loads((run / "results.json").read_text(encoding="utf-8"))["metrics"]
+    assert found["characters"] == trained["test_characters"] == 300
+    assert found["bpc"] == pytest.approx(trained["test_bpc"], abs=1e-6)
+    assert found["text"] == trained["data"]["sha256"]
 
 
 def test_dtp_s_protocol(script: ModuleType, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -128,16 +128,32 @@ def test_what_a_resume_reads(gtok: Gtok, excerpt: Path, tmp_path: Path) -> None:
     run, moved = tmp_path / "run", tmp_path / "moved.txt"
     assert gtok("--data", str(excerpt), "--out", str(run), "--steps", "6", "--stop-after", "3") == 0
     moved.write_bytes(excerpt.read_bytes())
-    for name in ("state.safetensors", "model.safetensors"):
+    for name in ("state.safetensors", "model.safetensors", "exemplar.json"):
         (run / name).unlink()
     (run / ".state.safetensors.x1y2.tmp").write_bytes(b"half")
     assert gtok("--data", str(moved), "--out", str(run), "--resume", "--steps", "4") == 0
     assert [r["step"] for r in read_metrics(run) if "loss_lm" in r] == [1, 2, 3, 4]
     assert json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]["training"]["steps"] == 4
     assert not list(run.glob(".*"))
+    assert (run / "exemplar.json").exists()
     changed = excerpt.read_text(encoding="utf-8").swapcase()
     moved.write_text(changed, encoding="utf-8")
     assert gtok("--data", str(moved), "--out", str(run), "--resume") == 2
+
+
+def test_a_run_too_short_for_acceptance_says_so(
+    gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """18,000 characters of training text are 70 batches of 4 x 64."""
+    flags = ["--data", str(excerpt), "--steps", "72"]
+    cases = [([], 0), (["--steps", "70"], 1), (["--proxy-steps", "2"], 0), (["--proxy-steps", "71"], 1)]
+    for number, (more, lines) in enumerate(cases):
+        capsys.readouterr()
+        out = tmp_path / str(number)
+        assert gtok(*flags, *more, "--out", str(out), "--evaluate-every", "100") == 0
+        assert capsys.readouterr().err.count("decides nothing before step") == lines
+        judged = [r["step"] for r in read_metrics(out) if "accepted" in r]
+        assert bool(judged) == (not lines)
 
 
 def test_a_resume_is_of_the_same_system(
@@ -147,6 +163,12 @@ def test_a_resume_is_of_the_same_system(
     assert gtok("--data", str(excerpt), "--out", str(run), "--resume", "--width", "64", "--steps", "50") == 2
     assert "run: --width is 64 and was 32; leave it away to resume the run" in capsys.readouterr().err
     assert (run / "config.json").read_bytes() == (tiny_run / "config.json").read_bytes()
+    run = tmp_path / "magnet"
+    flags = ["--data", str(excerpt), "--out", str(run), "--tokenizer", "magnet", "--steps", "4"]
+    assert gtok(*flags, "--stop-after", "2") == 0
+    capsys.readouterr()
+    assert gtok(*flags, "--resume", "--exemplar-steps", "3") == 2
+    assert "magnet: --exemplar-steps is 3 and was 0; leave it away" in capsys.readouterr().err
 
 
 def test_a_resume_needs_none_of_the_settings(tmp_path: Path, gtok: Gtok) -> None:
