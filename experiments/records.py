@@ -198,7 +198,8 @@ def from_collected(run: dict[str, Any], base: dict[str, Any], where: Path) -> Re
     """A run of `collect.py`, whose configuration is the file's with the run's knobs, or of `evaluate.py`."""
     values = dict(run)
     knobs = values.pop("knobs", {})
-    values.setdefault("config", {key: value for key, value in {**base, **knobs}.items() if value is not None})
+    config = values.get("config") or {key: value for key, value in {**base, **knobs}.items() if value is not None}
+    values["config"] = flat_config(nested_config(config))
     known = {item.name for item in dataclasses.fields(Record)}
     values = {key: value for key, value in values.items() if key in known}
     try:

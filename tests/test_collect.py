@@ -125,6 +125,20 @@ def test_older_results_and_torn_logs(records: ModuleType, runs: Path) -> None:
     assert record.curve["step"] == [20, 40]
 
 
+def test_a_collected_file_from_before_a_setting_existed(records: ModuleType, collect: ModuleType, runs: Path) -> None:
+    """Its runs are those of the default, and one variant with other seeds of today."""
+    old = runs.parent / "old.json"
+    assert collect.main([str(runs), "--json", str(old)]) == 0
+    result = json.loads(old.read_text(encoding="utf-8"))
+    del result["metrics"]["config"]["training.exemplar_steps"]
+    old.write_text(json.dumps(result), encoding="utf-8")
+    variant(runs / "a", "d", 9, 2.4)
+    found, _ = records.load([old, runs])
+    assert [record.name for record in found] == ["a", "b", "d"]
+    (setting,) = importlib.import_module("groups").settings(found)
+    assert sorted(found.seeds for found in setting.of("speak")) == [[7], [9, 1111]]
+
+
 def test_results_of_the_repository_are_read(records: ModuleType) -> None:
     """They were written by earlier versions."""
     files = [ROOT / "experiments" / "results" / f"gtok_{preset}.json" for preset in ("smoke", "small")]
