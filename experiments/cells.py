@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from groups import Variant
@@ -49,6 +50,9 @@ def share(part: int, whole: int) -> str:
 
 
 def against(variant: Variant, reference: Variant | None) -> Comparison | None:
+    """The difference and its test; no test between two views of the same runs, which are not independent samples."""
     if reference is None or reference is variant or not variant.bpc or not reference.bpc:
         return None
-    return compare(variant.bpc, reference.bpc)
+    found = compare(variant.bpc, reference.bpc)
+    same = variant.config == reference.config
+    return dataclasses.replace(found, p=None, why="no test: the same runs") if same else found

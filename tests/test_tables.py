@@ -158,6 +158,7 @@ def test_two_ways_to_find_boundaries(script: Any, tmp_path: Path) -> None:
     assert table["magnet, sampled"][1:4] == ["2.0050 ± 0.0071", "5.00 ± 0.00", "2"]
     assert table["speak"][4] == "−4.54 %"
     assert table["speak"][6] == "+4.99 %"
+    assert table["magnet, sampled"][4:6] == ["−9.07 %", "no test: the same runs"]
     assert list(rows(text, "## Table 4")) == ["system", "magnet", "speak"]
     assert list(rows(text, "| validation BPC at")) == ["validation BPC at", "magnet", "speak"]
 
