@@ -86,6 +86,8 @@ class Cleaner:
         text = unicodedata.normalize("NFC", text)
         if self.language != "he":
             text = _compatible(text).translate(LOOK_ALIKES)
+        if self.language == "tr":  # whose i keeps its dot; `lower` would make it an i and a combining dot, a space
+            text = text.replace("İ", "i").replace("I", "ı")
         text = text.lower().translate(self._digits)
         if not self._keep_points:
             text = _POINTS.sub("", text)
