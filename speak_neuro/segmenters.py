@@ -98,7 +98,7 @@ class Predictor(nn.Module):
 
 
 class ScriptPredictor(Predictor):
-    """magnet: a predictor for each script; a row belongs to the script of most of its letters."""
+    """magnet: a predictor for each script with a prior; of these a row belongs to that of most of its letters."""
 
     script: Tensor
 
@@ -113,7 +113,7 @@ class ScriptPredictor(Predictor):
         self.register_buffer("script", torch.from_numpy(script_table(alphabet, self.scripts)), persistent=False)
 
     def route(self, ids: Tensor) -> Tensor:
-        """The script's number of each row, (B,); len(scripts) where another one, or none, has most letters."""
+        """The script's number of each row, (B,); len(scripts) where no letter is of a script that has a prior."""
         if not self.scripts:
             return torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
         counts = nn.functional.one_hot(self.script[ids], len(self.scripts) + 1).sum(1)
