@@ -95,6 +95,7 @@ def timed(records: Sequence[Record], path: Path) -> list[Record]:
 
 
 def step_key(system: str, config: dict[str, Any]) -> tuple[str, ...]:
-    """What a step's time depends on, but for the number of tokens and choices of training."""
-    sizes = {k: v for k, v in config.items() if k.startswith("model.") or k in ("training.batch", "training.window")}
+    """What a step's time depends on, but for the number of tokens and most choices of training."""
+    names = ["training.batch", "training.window", *(["training.acceptance_share"] if system == "speak" else [])]
+    sizes = {k: v for k, v in config.items() if k.startswith("model.") or k in names}
     return system, repr(sorted(sizes.items()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +52,44 @@ def test_times_of_real_runs(
         assert record.curve["seconds"] == pytest.approx(
             [step * one["step_ms"] / 1e3 for step in record.curve["step"]], abs=1e-3
         )
+
+
+def test_what_is_timed(
+    script: Any,
+    gtok: Callable[..., int],
+    tiny_run: Path,
+    excerpt: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps as they are once a start is over; a decision at every other step counts half; other shares, other times."""
+    from speak_neuro import train
+    from speak_neuro.checkpoint import read_run
+
+    warm, half = tmp_path / "warm", tmp_path / "half"
+    flags = ["--data", str(excerpt), "--steps", "4"]
+    assert gtok(*flags, "--tokenizer", "magnet", "--exemplar-steps", "4", "--out", str(warm)) == 0
+    assert gtok(*flags, "--acceptance-share", "0.5", "--out", str(half)) == 0
+    bench = script("bench_systems")
+    found = train.train_step(bench.trainer(read_run(warm), excerpt.read_text(encoding="utf-8"), torch.device("cpu")))
+    assert "target_f1" not in found
+
+    steps: list[int] = []
+
+    def step(trainer: train.Trainer) -> dict[str, float]:
+        steps.append(trainer.step)
+        return train_step(trainer)
+
+    train_step = train.train_step
+    monkeypatch.setattr(train, "train_step", step)
+    out = tmp_path / "times.json"
+    arguments = ["--repeats", "2", "--device", "cpu", "--json", str(out)]
+    assert bench.main(["--run", str(half), *arguments]) == 0
+    assert steps == [0, 1, 2, 3, 4, 5]
+    record, other = script("records").load([half, tiny_run])[0]
+    timed = script("selection").timed([record, other], out)
+    assert timed[0].curve["seconds"][-1] is not None
+    assert timed[1].curve["seconds"][-1] is None
 
 
 @pytest.mark.parametrize(
