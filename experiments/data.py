@@ -32,6 +32,8 @@ BoolArray = npt.NDArray[np.bool_]
 Say = Callable[[str], None]
 
 LEAST_WHITE_SPACE = 0.02
+LEAST_KNOWN = 0.5
+"""Of a text's characters, to a given exemplar: below this it is one of another script."""
 START = 100_000
 IN_MEMORY = 1 << 27
 PROXY = "proxy.bits"
@@ -62,7 +64,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         help="UTF-8 text, folder of .txt files (both cut 90/5/5), or folder with train.txt, valid.txt and test.txt "
-        "(default: the embedded text)",
+        "(default: the embedded text; with --resume the run's own)",
     )
     parser.add_argument("--dataset", help=f"a data set by name, instead of --data: {', '.join(sorted(NAMED))}")
     parser.add_argument(
@@ -106,6 +108,8 @@ def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, ru
     elif arguments.dataset_files is not None or arguments.dtp_hebrew_digits:
         flag = "--dtp-hebrew-digits" if arguments.dataset_files is None else "--dataset-files"
         raise SpeakError(f"{flag} belongs to --dataset; name one of {', '.join(sorted(NAMED))}, or leave it away")
+    elif path is None and run is not None:
+        path = own_text(folder, run)
     record = {"source": arguments.dataset or ("embedded en" if path is None else str(path))}
     if arguments.dtp_hebrew_digits:
         record["points_to_spaces"] = True
@@ -114,6 +118,20 @@ def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, ru
     if path is None and arguments.stream:
         raise SpeakError("--stream is for a text from --data or --dataset; the embedded text is in memory")
     return in_memory(path, record, arguments.exemplar, config, folder, run, say)
+
+
+def own_text(folder: Path, run: Run) -> Path | None:
+    """Where the text of a run that is resumed was; None for the embedded one."""
+    source = str(run.record.get("data", {}).get("source", "embedded en"))
+    if source == "embedded en":
+        return None
+    if source in NAMED:
+        raise SpeakError(
+            f"{folder}: was trained on the data set {source}; resume it with the flags --dataset... it had"
+        )
+    if not Path(source).exists():
+        raise SpeakError(f"{folder}: its text {source} is not here; say where it is with --data")
+    return Path(source)
 
 
 def to_stream(path: Path, arguments: argparse.Namespace, run: Run | None) -> bool:
@@ -148,7 +166,7 @@ def in_memory(
     check_same_text(folder, run, record)
     alphabet = run.alphabet if run is not None else Alphabet.learn(parts.train)
     check_alphabet(alphabet)
-    exemplar = known_exemplar(given, config, folder, run)
+    exemplar = known_exemplar(given, config, folder, run, parts.train[:START])
     if exemplar is None and config.needs_exemplar:
         say("learning the exemplar's pieces")
         exemplar = UnigramExemplar.train(parts.train, vocabulary=config.training.exemplar_vocabulary)
@@ -186,7 +204,7 @@ def streamed(
     if run is not None and alphabet != run.alphabet:
         raise SpeakError(f"{folder}: has another alphabet than this text's train part; begin anew with --overwrite")
     check_alphabet(alphabet)
-    exemplar = known_exemplar(given, config, folder, run)
+    exemplar = known_exemplar(given, config, folder, run, text.train.text(0, START))
     if exemplar is None and config.needs_exemplar:
         exemplar = text.exemplar(config.training.exemplar_vocabulary, say)
     if exemplar is None:
@@ -208,14 +226,29 @@ def streamed(
     return Data(train, valid, test, alphabet, exemplar, *ends, record, proxy)
 
 
-def known_exemplar(given: Path | None, config: RunConfig, folder: Path, run: Run | None) -> UnigramExemplar | None:
-    """The exemplar that a resumed run has saved, or the one `given` to a system that needs one."""
+def known_exemplar(
+    given: Path | None, config: RunConfig, folder: Path, run: Run | None, start: str
+) -> UnigramExemplar | None:
+    """The exemplar that a resumed run has saved, or the one `given` to a system that needs one; `start` of the text."""
     from speak_neuro.checkpoint import EXEMPLAR
     from speak_neuro.exemplar import UnigramExemplar
 
+    other = UnigramExemplar.load(given) if given and config.needs_exemplar else None
     if run is not None and (folder / EXEMPLAR).exists():
-        return UnigramExemplar.load(folder / EXEMPLAR)
-    return UnigramExemplar.load(given) if given and config.needs_exemplar else None
+        own = UnigramExemplar.load(folder / EXEMPLAR)
+        if other is not None and other.to_text() != own.to_text():
+            raise SpeakError(f"{folder}: has an exemplar of its own, {given} is another; leave --exemplar away")
+        return own
+    if other is not None:
+        characters = "".join(start.split())
+        known = set("".join(other.pieces))
+        share = sum(character in known for character in characters) / max(len(characters), 1)
+        if share < LEAST_KNOWN:
+            raise SpeakError(
+                f"{given}: knows {share:.0%} of the characters at the text's start; give the exemplar of a run on such "
+                "a text, or leave --exemplar away to learn one"
+            )
+    return other
 
 
 def describe(record: dict[str, Any], sizes: list[int], sha256: str) -> None:
@@ -229,7 +262,15 @@ def check_same_text(folder: Path, run: Run | None, record: dict[str, Any]) -> No
         return
     known = run.record.get("data", {})
     if any(known.get(name, record[name]) != record[name] for name in ("characters", "sha256", "parts")):
-        raise SpeakError(f"{folder}: was trained on {known}; give the same --data to resume it")
+        raise SpeakError(
+            f"{folder}: was trained on {in_words(known)}, this is {in_words(record)}; give the same --data to resume it"
+        )
+
+
+def in_words(data: dict[str, Any]) -> str:
+    """A text's record for a reader."""
+    parts = " / ".join(f"{count:,}" for count in data.get("parts", {}).values())
+    return f"{data.get('source')} ({parts} characters, SHA-256 {str(data.get('sha256'))[:8]})"
 
 
 def check_lengths(lengths: list[int], config: RunConfig) -> None:

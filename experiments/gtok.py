@@ -3,7 +3,7 @@
 python experiments/gtok.py                                  preset smoke on the embedded text
 python experiments/gtok.py --data my.txt --out runs/mine    any UTF-8 file, or folder of .txt, in any language
 python experiments/gtok.py --data texts/                    a folder with train.txt, valid.txt and test.txt as they are
-python experiments/gtok.py --out runs/mine --resume         go on where the run stopped
+python experiments/gtok.py --out runs/mine --resume         go on where the run stopped, on its own text
 python experiments/gtok.py --tokenizer dtp-gumbel           another system, on the same model, data and schedule
 torchrun --standalone --nproc-per-node 2 experiments/gtok.py    by several processes (docs/scaling.md)
 """
@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from checks import check_same_system, check_settings, unread
 from data import Data, add_data_flags, read_data
 from presets import PRESETS, faithful
 from run_folder import add_run_flags, check_folder
@@ -51,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         "experiments/presets.py. Ctrl-C ends the step, saves, and --resume goes on from there.",
     )
     parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="smoke", help="settings to start from (default: smoke)"
+        "--preset", choices=sorted(PRESETS), help="settings to start from (default: smoke); a resumed run has its own"
     )
     parser.add_argument("--faithful", action="store_true", help="the letter of the paper; flags still override it")
     add_data_flags(parser)
@@ -69,25 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(speak_once(build_parser()), end_as_one(train), argv)
 
 
-def check_same_system(folder: Path, old: RunConfig, new: RunConfig) -> None:
-    """Refuse a resume as something else: how a run is trained may change on the way, what is trained may not."""
-    for section in ("neuron", "tokenizer", "model"):
-        for name, value in asdict(getattr(old, section)).items():
-            given = getattr(getattr(new, section), name)
-            if given != value:
-                flag = name.replace("_", "-")
-                raise SpeakError(f"{folder}: --{flag} is {given} and was {value}; leave it away to resume the run")
-    if new.needs_exemplar and not old.needs_exemplar:
-        steps = new.training.exemplar_steps
-        raise SpeakError(f"{folder}: --exemplar-steps is {steps} and was 0; leave it away to resume the run")
-
-
 def train(arguments: argparse.Namespace) -> int:
     """Train, evaluate on the test text, and leave a run folder; with the other processes that a launcher started."""
     from speak_neuro.distributed import joined
 
     with joined(arguments.device) as (ranks, device):
-        return train_run(arguments, arguments.out or Path("runs") / arguments.preset, ranks, device)
+        return train_run(arguments, arguments.out or Path("runs") / (arguments.preset or "smoke"), ranks, device)
 
 
 def check_request(arguments: argparse.Namespace, folder: Path) -> None:
@@ -102,13 +90,17 @@ def check_request(arguments: argparse.Namespace, folder: Path) -> None:
 def settings(arguments: argparse.Namespace, folder: Path) -> tuple[Run | None, RunConfig]:
     """The run to resume, if any, and the configuration."""
     if not arguments.resume:
-        config = override(PRESETS[arguments.preset], arguments)
-        return None, override(faithful(config), arguments) if arguments.faithful else config
+        config = override(PRESETS[arguments.preset or "smoke"], arguments)
+        if arguments.faithful:
+            config = override(faithful(config), arguments)
+        check_settings(config)
+        return None, config
     from speak_neuro.checkpoint import read_run
 
     run = read_run(folder)
     config = override(run.config, arguments)
     check_same_system(folder, run.config, config)
+    check_settings(config)
     return run, config
 
 
@@ -154,6 +146,11 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
         run, config = settings(arguments, folder)
         ranks.check_batch(config.training.batch)
     data = prepare(arguments, folder, run, config, ranks, device)
+    if ranks.first:
+        if run is not None and (arguments.preset or arguments.faithful):
+            print("note: a resumed run keeps its own settings; --preset and --faithful change none", file=sys.stderr)
+        for note in unread(arguments, config, data.alphabet):
+            print(f"note: {note}", file=sys.stderr)
 
     import torch
     from tqdm import tqdm
@@ -172,6 +169,11 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
                 trainer = Trainer.create(system, config.training, data.train, data.proxy(turn), ranks)
                 if run is not None and (folder / STATE).exists():  # a run that was killed early begins anew
                     resume(folder, trainer)
+                if trainer.step > config.training.steps:
+                    raise SpeakError(
+                        f"{folder}: has done {trainer.step} steps, more than --steps {config.training.steps}; "
+                        "give more to go on"
+                    )
     if run is not None and ranks.first:
         if config != run.config:
             write_config(folder, config, data.alphabet, run.record)
@@ -240,7 +242,8 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
         found.gate_rate if system.is_speak else None,
         None if data.exemplar is None else found.boundary_f1,
     )
-    print(f"test {told} ({found.characters:,} characters, {found.tokens:,} tokens)\nrun folder {folder}")
+    unknown = f", {found.unknown_characters:,} characters unknown to the alphabet" if found.unknown_characters else ""
+    print(f"test {told} ({found.characters:,} characters, {found.tokens:,} tokens{unknown})\nrun folder {folder}")
     return 0
 
 

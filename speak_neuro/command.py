@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from speak_neuro.errors import SpeakError
 
@@ -37,6 +37,7 @@ def run_command(
     The action finds the command as it was given in `arguments.command_line`.
     """
     _add_debug_flag(parser)
+    shorten_usage_errors(parser)
     arguments = parser.parse_args(argv)
     arguments.command_line = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
     code = CLOSED_PIPE
@@ -72,6 +73,19 @@ def _add_debug_flag(parser: argparse.ArgumentParser) -> None:
                 subparser.add_argument(
                     "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
                 )
+
+
+def shorten_usage_errors(parser: argparse.ArgumentParser) -> None:
+    """A wrong flag is one line too: the usage of a command with a hundred flags would push it off the screen."""
+
+    def error(message: str) -> NoReturn:
+        parser.exit(2, f"{parser.prog}: error: {message}; {parser.prog} --help lists what there is\n")
+
+    parser.error = error  # type: ignore[method-assign]
+    for part in parser._actions:
+        if isinstance(part, argparse._SubParsersAction):
+            for subparser in part.choices.values():
+                shorten_usage_errors(subparser)
 
 
 def _one_line(error: Exception) -> str:

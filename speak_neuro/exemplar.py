@@ -122,6 +122,9 @@ class UnigramExemplar:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UnigramExemplar:
         """Read the model that `save` wrote."""
+        if not Path(path).is_file():
+            what = "is a folder" if Path(path).is_dir() else "no such file"
+            raise SpeakError(f"{os.fspath(path)}: {what}; give the exemplar.json that a run saved")
         try:
             return cls.from_text(Path(path).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception

@@ -127,6 +127,32 @@ def test_errors_are_one_line(error: BaseException, code: int, line: str, capsys:
 
 
 @pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--wings"], "speak-test: error: unrecognized arguments: --wings; speak-test --help lists what there is\n"),
+        (["other"], "speak-test: error: argument {part}: invalid choice: 'other' "),
+        (
+            ["part", "--size", "x"],
+            "speak-test part: error: argument --size: invalid int value: 'x'; speak-test part --help",
+        ),
+    ],
+    ids=["unknown", "no such part", "of a part"],
+)
+def test_a_wrong_flag_is_one_line(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="speak-test")
+    part = parser.add_subparsers().add_parser("part")
+    for number in range(30):
+        part.add_argument(f"--flag-{number}")
+    part.add_argument("--size", type=int)
+    with pytest.raises(SystemExit) as caught:
+        run_command(parser, lambda arguments: 0, argv)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("argv", "subcommands"), [(["--debug"], False), (["--debug", "part"], True), (["part", "--debug"], True)]
 )
 def test_debug_shows_the_traceback(argv: list[str], subcommands: bool, capsys: pytest.CaptureFixture[str]) -> None:

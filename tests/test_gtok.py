@@ -68,6 +68,9 @@ def test_bad_text(
         (["--device", "toaster"], "--device is 'toaster'; allowed: auto, cpu, cuda, cuda:N"),
         (["--resume"], "holds no run to resume"),
         (["--resume", "--overwrite"], "exclude each other"),
+        (["--tokenizer", "fixed", "--fixed-length", "65"], "--fixed-length is 65 and --window 64: no token would end"),
+        (["--exemplar", "."], ".: is a folder; give the exemplar.json that a run saved"),
+        (["--exemplar", "nowhere.json"], "nowhere.json: no such file; give the exemplar.json that a run saved"),
     ],
 )
 def test_bad_flags(
@@ -110,7 +113,10 @@ def test_a_resume_with_other_data_is_refused(
     other.write_text(excerpt.read_text(encoding="utf-8")[:-500], encoding="utf-8")
     capsys.readouterr()
     assert gtok("--data", str(other), "--out", out, "--steps", "4", "--resume") == 2
-    assert "give the same --data to resume it" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "give the same --data to resume it" in error
+    assert f"was trained on {excerpt} (1" in error
+    assert f"this is {other} (1" in error
 
 
 def test_bad_input_does_not_cost_the_run_that_it_was_to_replace(
@@ -169,6 +175,60 @@ def test_a_resume_is_of_the_same_system(
     capsys.readouterr()
     assert gtok(*flags, "--resume", "--exemplar-steps", "3") == 2
     assert "magnet: --exemplar-steps is 3 and was 0; leave it away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tokenizer", "magnet"], "--tokenizer is magnet and was speak; leave it away to resume the run"),
+        (["--exemplar-vocabulary", "500"], "--exemplar-vocabulary is 500 and was 300; leave it away"),
+        (["--seed", "2"], "--seed is 2 and was 1111; leave it away"),
+        (["--steps", "2"], "has done 40 steps, more than --steps 2; give more to go on"),
+    ],
+)
+def test_what_a_resume_may_not_change(
+    gtok: Gtok, tiny_run: Path, tmp_path: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    assert gtok("--out", str(run), "--resume", *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert (run / "config.json").read_bytes() == (tiny_run / "config.json").read_bytes()
+
+
+def test_a_resume_finds_the_text_itself(
+    gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a stopped run says to do next needs no --data."""
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_bytes(excerpt.read_bytes())
+    assert gtok("--data", str(text), "--out", str(run), "--steps", "4", "--stop-after", "2") == 0
+    assert f"go on with --resume --out {run}" in capsys.readouterr().out
+    assert gtok("--resume", "--out", str(run), "--preset", "small") == 0
+    assert "note: a resumed run keeps its own settings" in capsys.readouterr().err
+    text.rename(tmp_path / "moved.txt")
+    assert gtok("--resume", "--out", str(run)) == 2
+    assert f"its text {text} is not here; say where it is with --data" in capsys.readouterr().err
+
+
+def test_settings_that_make_no_difference_are_named(
+    gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def notes(*flags: str) -> list[str]:
+        assert gtok("--data", str(excerpt), "--out", str(tmp_path / "run"), "--overwrite", "--steps", "2", *flags) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+
+    assert notes() == []
+    assert notes("--prior", "0.3") == [
+        "note: --prior is a setting of dtp-gumbel and magnet; --tokenizer speak does not read it"
+    ]
+    assert notes("--tokenizer", "whitespace", "--decay", "0.5") == [
+        "note: --decay is a setting of speak; --tokenizer whitespace does not read it"
+    ]
+    assert notes("--tokenizer", "magnet", "--prior", "0.3", "--script-priors", "latin=0.2,latn=0.1") == [
+        "note: --script-priors names latn, of which the training part has no letter"
+    ]
 
 
 def test_a_resume_needs_none_of_the_settings(tmp_path: Path, gtok: Gtok) -> None:

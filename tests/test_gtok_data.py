@@ -23,7 +23,9 @@ def metrics(run: Path) -> dict[str, object]:
     return dict(json.loads((run / "results.json").read_text(encoding="utf-8"))["metrics"])
 
 
-def test_unseen_characters_are_scored_as_unknown_and_counted(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
+def test_unseen_characters_are_scored_as_unknown_and_counted(
+    gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = excerpt.read_text(encoding="utf-8")
     test = "字" + text[7000:7500] + "字ж"
     data = write_parts(tmp_path / "parts", text[:6000], text[6000:7000], test)
@@ -34,7 +36,30 @@ def test_unseen_characters_are_scored_as_unknown_and_counted(gtok: Gtok, tmp_pat
         found = metrics(run)
         assert found["test_unknown_characters"] == unseen >= 3
         assert found["test_characters"] == 503
+        assert f" tokens, {unseen} characters unknown to the alphabet)" in capsys.readouterr().out
         assert math.isfinite(float(str(found["test_bpc"])))
+
+
+def test_an_exemplar_of_another_alphabet_is_refused(
+    gtok: Gtok, tmp_path: Path, tiny_run: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("съешь ещё этих мягких французских булок, да выпей же чаю\n" * 200, encoding="utf-8")
+    assert gtok("--data", str(other), "--out", str(tmp_path / "run"), "--steps", "2") == 0
+    for flags in (
+        ["--data", str(other), "--exemplar", str(tiny_run / "exemplar.json")],
+        ["--data", str(excerpt), "--exemplar", str(tmp_path / "run" / "exemplar.json"), "--stream"],
+    ):
+        capsys.readouterr()
+        assert gtok(*flags, "--out", str(tmp_path / "new")) == 2
+        assert "% of the characters at the text's start; give the exemplar of a run on such" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+    given = ["--exemplar", str(tiny_run / "exemplar.json")]
+    assert gtok("--data", str(excerpt), "--out", str(tmp_path / "new"), "--steps", "2", *given) == 0
+    assert gtok("--resume", "--out", str(tmp_path / "new"), "--steps", "3", *given) == 0
+    given = ["--exemplar", str(tmp_path / "run" / "exemplar.json")]
+    assert gtok("--resume", "--out", str(tmp_path / "new"), "--steps", "3", *given) == 2
+    assert "has an exemplar of its own" in capsys.readouterr().err
 
 
 def finnish(folder: Path, excerpt: Path) -> Path:
@@ -48,7 +73,7 @@ def finnish(folder: Path, excerpt: Path) -> Path:
     return folder
 
 
-def test_a_data_set_by_name(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
+def test_a_data_set_by_name(gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("datasets", reason="datasets is not installed")
     files, run = finnish(tmp_path / "files", excerpt), tmp_path / "runs" / "fi"
     flags = ["--dataset", "wiki40b:fi", "--dataset-files", str(files), "--out", str(run), "--steps", "4"]
@@ -57,6 +82,9 @@ def test_a_data_set_by_name(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
     assert metrics(run)["data"]["source"] == "wiki40b:fi"  # type: ignore[index]
     cleaned = (tmp_path / "runs" / "cache" / "wiki40b-fi-local" / "train.txt").read_text(encoding="utf-8")
     assert set(cleaned) <= set("abcdefghijklmnopqrstuvwxyzåäö \n")
+    capsys.readouterr()
+    assert gtok("--out", str(run), "--resume") == 2
+    assert "was trained on the data set wiki40b:fi; resume it with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
