@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import gtok
 from presets import PRESETS
 
-from speak_neuro.command import result_record, run_command, write_json
+from speak_neuro.command import check_writable, result_record, run_command, shorten_usage_errors, write_json
 from speak_neuro.errors import SpeakError
 
 ENCODERS = ("linear", "convolution", "hourglass", "window")
@@ -42,15 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1111], help="seeds; results are means over them")
     parser.add_argument("--out", type=Path, default=Path("runs/context"), help="folder of the run folders")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    known, rest = parser.parse_known_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    training = gtok.build_parser()
+    for one in (parser, training):
+        shorten_usage_errors(one)
+    known, rest = parser.parse_known_args([flag for flag in given if flag != "--debug"])
     # Checked before anything is trained, and by the parser that will read them.
-    gtok.build_parser().parse_args(rest)
+    training.parse_args(rest)
     parser.set_defaults(**vars(known), rest=rest)
-    return run_command(parser, ablate, [])
+    return run_command(parser, ablate, ["--debug"] if "--debug" in given else [])
 
 
 def ablate(arguments: argparse.Namespace) -> int:
     """Train what is missing and print the table."""
+    if arguments.json is not None:
+        check_writable(arguments.json)
     variants = []
     for encoder in arguments.encoders:
         takes_context = encoder in ("convolution", "window")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import result_record, run_command, write_json
+from speak_neuro.command import check_writable, result_record, run_command, write_json
 from speak_neuro.errors import ParityError, SpeakError
 
 PLAIN_MODEL = Path(__file__).resolve().parent.parent / "tests" / "plain_hourglass.py"
@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     import torch
 
+    if arguments.json is not None:
+        check_writable(arguments.json)
     if arguments.repeats < 1:
         raise SpeakError(f"--repeats is {arguments.repeats}; allowed: a whole number from 1 on")
     if arguments.threads is not None:

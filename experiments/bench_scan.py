@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import device_name, result_record, run_command, write_json
+from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
 from speak_neuro.errors import ParityError, SpeakError
 
 LENGTHS = (512, 4096, 65536)
@@ -79,6 +79,8 @@ def bench(arguments: argparse.Namespace) -> int:
     for name in ("batch", "length", "repeats", "threads"):
         if getattr(arguments, name) < 1:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
+    if arguments.json is not None:
+        check_writable(arguments.json)
     if any(length < 1 for length in arguments.lengths):
         raise SpeakError(f"--lengths is {arguments.lengths}; allowed: 1 or more each")
     import torch

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import device_name, result_record, run_command, write_json
+from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
 from speak_neuro.errors import ParityError, SpeakError
 
 POPULATIONS = (1, 64, 1024, 16384)
@@ -61,6 +61,8 @@ def bench(arguments: argparse.Namespace) -> int:
     for name, least in (("steps", 100), ("repeats", 1), ("characters", 0), ("row_length", 1), ("features", 1)):
         if getattr(arguments, name) < least:
             raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least {least}")
+    if arguments.json is not None:
+        check_writable(arguments.json)
     if any(lanes < 1 for lanes in arguments.populations):
         raise SpeakError(f"--populations is {arguments.populations}; allowed: 1 or more each")
     here = str(Path(__file__).resolve().parent)

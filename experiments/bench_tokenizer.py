@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import device_name, result_record, run_command, write_json
+from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
 from speak_neuro.errors import ParityError, SpeakError
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def bench(arguments: argparse.Namespace) -> int:
     for name in ("characters", "repeats"):
         if getattr(arguments, name) < 1:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
+    if arguments.json is not None:
+        check_writable(arguments.json)
     one_core()
     from speak_neuro.corpus import embedded_text, read_text
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import result_record, run_command, write_json
+from speak_neuro.command import check_writable, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
 
 
@@ -42,6 +42,8 @@ def measure(arguments: argparse.Namespace) -> int:
     from speak_neuro.corpus import embedded_text, read_text, split
     from speak_neuro.export.costs import LOIHI
 
+    if arguments.json is not None:
+        check_writable(arguments.json)
     for name in ("characters", "vocabulary", "repeats", "watts"):
         if getattr(arguments, name) <= 0:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: above 0")

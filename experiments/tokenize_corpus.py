@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro import shards
-from speak_neuro.command import result_record, run_command, write_json
+from speak_neuro.command import check_writable, result_record, run_command, write_json
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.shards import Settings, Shard, Totals
 
@@ -111,6 +111,8 @@ def check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < least:
             flag = "--" + name.replace("_", "-")
             raise SpeakError(f"{flag} is {getattr(arguments, name)}; allowed: at least {least}")
+    if arguments.json is not None:
+        check_writable(arguments.json)
     if arguments.output == "ids" and arguments.vocabulary is None:
         raise SpeakError("--output ids needs --vocabulary; make one with speak-tokenize --build-vocabulary")
     if arguments.engine == "ray":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from speak_neuro.command import check_writable, package_versions, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
-from speak_neuro.export.forms import add_form_flags, wanted, write_forms
+from speak_neuro.export.forms import add_form_flags, counted, wanted, write_forms
 
 if TYPE_CHECKING:
     from speak_neuro.checkpoint import Run, System
@@ -101,7 +101,7 @@ def export(arguments: argparse.Namespace) -> int:
             "characters": int(trace.length.sum()),
             "spikes": int(trace.spikes.sum()),
         }
-    print("wrote " + " and ".join(map(str, written)) + ": " + ", ".join(f"{v:,} {k}" for k, v in metrics.items()))
+    print("wrote " + " and ".join(map(str, written)) + ": " + counted(metrics))
     if arguments.json:
         write_json(arguments.json, result_record(arguments.command_line, metrics))
     return 0
@@ -111,6 +111,7 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     """The run on the text that the flags name."""
     from tqdm import tqdm
 
+    from speak_neuro.alphabet import UNKNOWN
     from speak_neuro.corpus import embedded_text, read_text, split
     from speak_neuro.device import choose_device, describe_device
     from speak_neuro.export.trace import run_trace, trace_rows
@@ -127,6 +128,12 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     rows = found[: arguments.rows]
     if len(found) > len(rows) and not arguments.quiet:
         print(f"the text has {len(found):,} rows, the trace takes the first {len(rows):,}: see --rows", file=sys.stderr)
+    unknown, characters = sum(int((run.alphabet.encode(row) == UNKNOWN).sum()) for row in rows), sum(map(len, rows))
+    if unknown and not arguments.quiet:
+        hint = "" if arguments.text else "; --text names another text than the embedded English one"
+        print(
+            f"{unknown:,} of the trace's {characters:,} characters are not in the run's alphabet{hint}", file=sys.stderr
+        )
     meta = {
         "device": describe_device(device) if device.type == "cuda" else "cpu",
         "dtype": "float32",

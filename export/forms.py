@@ -64,6 +64,10 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
     """Write the graph that the flags name, and what belongs beside it."""
     if arguments.axon_limit is not None and arguments.axon_limit < 1:
         raise SpeakError(f"--axon-limit is {arguments.axon_limit}; allowed: at least 1")
+    for name in ("largest_current", "largest_potential"):
+        stated = getattr(arguments, name)
+        if stated is not None and not 0 < stated < float("inf"):
+            raise SpeakError(f"--{name.replace('_', '-')} is {stated}; allowed: finite numbers above 0")
     if arguments.lower and arguments.approximate:
         raise SpeakError("--lower and --approximate exclude each other: the one is exact, the other is not")
     from speak_neuro.export.graph import export_neuron
@@ -194,10 +198,15 @@ def _write_approximate(
 
 def _report(arguments: argparse.Namespace, written: list[Path], metrics: dict[str, int], **more: Any) -> int:
     """Say what was written; exit code 0."""
-    print("wrote " + ", ".join(map(str, written)) + ": " + ", ".join(f"{v:,} {k}" for k, v in metrics.items()))
+    print("wrote " + ", ".join(map(str, written)) + ": " + counted(metrics))
     if arguments.json:
         write_json(arguments.json, result_record(arguments.command_line, {**metrics, **more}))
     return 0
+
+
+def counted(metrics: dict[str, int]) -> str:
+    """`3 rows, 1 neuron`."""
+    return ", ".join(f"{value:,} {name.removesuffix('s') if value == 1 else name}" for name, value in metrics.items())
 
 
 def folded_trace(trace: Trace, folded: Folded, run: Run) -> Trace:

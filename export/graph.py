@@ -27,6 +27,10 @@ class UnsupportedExport(SpeakError):
 
 def refusals(system: System) -> list[str]:
     """Why this system cannot be exported exactly; empty when it can."""
+    if not system.is_speak:
+        return [
+            f"the run's tokenizer is {system.config.tokenizer.kind}, which has no neuron; train with --tokenizer speak"
+        ]
     reasons = []
     tokenizer = system.tokenizer
     if tokenizer.tanh:

@@ -183,7 +183,8 @@ def exported_of(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
         raise SpeakError(f"{path}: {len(kinds['GatedResetLIF'])} GatedResetLIF nodes ({neurons}); allowed: one")
     found = sorted(type(node).__name__ for node in graph.nodes.values())
     if found != sorted(CHAIN):
-        raise SpeakError(f"{path}: the graph holds {', '.join(found) or 'no nodes'}; {_expected()}")
+        counts = ", ".join(kind if len(names) == 1 else f"{len(names)} {kind}" for kind, names in sorted(kinds.items()))
+        raise SpeakError(f"{path}: the graph holds {counts or 'no nodes'}; {_expected()}")
     names = [kinds[kind][0] for kind in CHAIN]
     edges = sorted((source, target) for source, target in graph.edges)
     if edges != sorted(itertools.pairwise(names)):
@@ -206,7 +207,7 @@ def exported_of(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
 
 
 def _expected() -> str:
-    return f"allowed: {' -> '.join(CHAIN)}, as speak-export writes"
+    return f"allowed: {' -> '.join(CHAIN)}, as speak-export writes to boundary.nir"
 
 
 def _one_line(error: BaseException) -> str:

@@ -22,6 +22,8 @@ NAME = "table.safetensors"
 
 def table_refusals(system: System, config: RunConfig) -> list[str]:
     """Why this system has no table; empty when it has."""
+    if not system.is_speak:
+        return [f"the run's tokenizer is {config.tokenizer.kind}, which has no neuron; train with --tokenizer speak"]
     reasons = []
     encoder = config.tokenizer.encoder
     if encoder not in ("linear", "convolution"):

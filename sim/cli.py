@@ -118,6 +118,9 @@ def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trac
             metrics[f"fixed {name}"] = {**numbers(result), "float": numbers(result["float"])}
         write_json(arguments.json, result_record(arguments.command_line, {"passed": parity.passed, **metrics}))
     print("\n".join(summary(report)))
+    runs = [str(meta.get("run", "")) for meta in (exported.metadata, trace.meta)]
+    if not parity.passed and all(runs) and runs[0] != runs[1]:
+        print(f"the graph is of run {runs[0]}, the trace of run {runs[1]}: export both from one")
     print(f"report: {folder / 'parity.html'}")
     return 0 if parity.passed else 1
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, check_writable, result_record, write_json
+from speak_neuro.command import atomic_write, check_distinct, check_writable, result_record, write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import STYLES, read_lines, render
 
@@ -54,6 +54,7 @@ def tokenize(arguments: argparse.Namespace) -> int:
     if arguments.text is not None and (arguments.text.is_dir() or not arguments.text.exists()):
         what = "is a folder" if arguments.text.is_dir() else "no such file"
         raise SpeakError(f"{arguments.text}: {what}; give one UTF-8 text file, or text on standard input")
+    check_distinct([arguments.text] if arguments.text else [], [arguments.out, arguments.json])
     folded = read_folded(arguments.graph)
     if folded.neuron.neurons != 1:
         raise SpeakError(f"{arguments.graph}: {folded.neuron.neurons} neurons; a tokenizer has one")

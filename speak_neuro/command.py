@@ -106,6 +106,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise SpeakError(f"{target}: cannot be written, no permission in {folder}; choose another place")
 
 
+def check_distinct(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
+    """Refuse an output file that is one of the inputs, whatever the names by which they are given."""
+    for output in outputs:
+        for given in inputs:
+            if output is not None and output.is_file() and given.is_file() and output.samefile(given):
+                raise SpeakError(f"{output}: is an input of this command; name another file to write")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary sibling of `path` and rename it over `path` on success.

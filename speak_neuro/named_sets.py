@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -122,6 +123,8 @@ def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> I
         import datasets
     except ImportError:
         raise MissingExtra("datasets is not installed: pip install 'speak-neuro[hf]'") from None
+    # Without network it tells of each retry; what is wrong in the end is said below, once.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         if local is not None:
             kind = SUFFIXES[local[part][0].suffix]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
+from speak_neuro.command import atomic_write, check_distinct, check_writable, result_record, run_command, write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import FORMATS, read_lines, render
 
@@ -197,6 +197,7 @@ def check(arguments: argparse.Namespace) -> None:
     for path in (arguments.out, arguments.json, arguments.build_vocabulary):
         if path is not None:
             check_writable(path)
+    check_distinct(arguments.text, [arguments.out, arguments.json, arguments.build_vocabulary])
     if arguments.threads < 1:
         raise SpeakError(f"--threads is {arguments.threads}; allowed: at least 1")
     if arguments.format == "ids" and arguments.vocabulary is None and arguments.build_vocabulary is None:
@@ -204,6 +205,8 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.build_vocabulary is not None:
         if arguments.table is None:
             raise SpeakError("--build-vocabulary needs --table; make one with speak-export --to table --run RUN")
+        if arguments.out is not None:
+            raise SpeakError("--build-vocabulary writes a vocabulary and no tokens; leave --out away")
         if arguments.vocabulary_size < 256:
             raise SpeakError(f"--vocabulary-size is {arguments.vocabulary_size}; allowed: at least 256")
 

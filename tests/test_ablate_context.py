@@ -40,5 +40,12 @@ def test_the_script(
     assert module.main(flags) == 0
     assert capsys.readouterr().out.count("already there") == 3
     assert (tmp_path / "runs" / "convolution-2" / "model.safetensors").stat().st_mtime_ns == made
+    assert module.main([*flags, "--json", str(tmp_path), "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    assert module.main([*flags, "--steps", "7", "--json", str(tmp_path)]) == 2
+    found = capsys.readouterr()
+    assert found.err == f"ablate_context.py: error: {tmp_path}: is a folder; name a file to write\n"
+    assert found.out == ""
     with pytest.raises(SystemExit):
         module.main(["--no-such-flag"])
+    assert capsys.readouterr().err.count("\n") == 1

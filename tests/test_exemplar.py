@@ -147,7 +147,7 @@ def test_damaged_files(content: str, tmp_path: Path) -> None:
     (tmp_path / "exemplar.json").write_text(content, encoding="utf-8")
     with pytest.raises(SpeakError, match=r"exemplar.json: not an exemplar"):
         UnigramExemplar.load(tmp_path / "exemplar.json")
-    with pytest.raises(SpeakError, match="missing.json: no such file; give the exemplar.json"):
+    with pytest.raises(SpeakError, match=r"missing\.json: no such file; give the exemplar\.json"):
         UnigramExemplar.load(tmp_path / "missing.json")
 
 

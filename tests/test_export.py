@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,31 @@ def test_tanh_is_refused_with_the_reason(tiny_run: Path, tmp_path: Path, capsys:
     assert metrics["graphs"]["lowered"]["allowed"]
 
 
+@pytest.mark.parametrize(
+    "flags", [["--to", "nir"], ["--to", "nir", "--fold"], ["--to", "nir", "--lower"], ["--to", "table"]]
+)
+def test_another_system_is_refused(
+    gtok: Callable[..., int], excerpt: Path, tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gtok("--data", str(excerpt), "--out", str(tmp_path), "--steps", "1", "--tokenizer", "fixed") == 0
+    capsys.readouterr()
+    assert main(["--run", str(tmp_path), *flags, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the run's tokenizer is fixed" in error
+    assert "train" in error
+    assert not list(tmp_path.glob("*.nir"))
+
+
+def test_unknown_characters_are_named(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("two words 字字字\n", encoding="utf-8")
+    assert main(["--run", str(tiny_run), "--text", str(text), "--out", str(tmp_path)]) == 0
+    found = capsys.readouterr()
+    assert "3 of the trace's 13 characters are not in the run's alphabet\n" in found.err
+    assert "16 features, 1 neuron, 1 row, 13 characters" in found.out
+
+
 def test_every_reason_is_listed() -> None:
     torch.manual_seed(0)
     config = RunConfig(tokenizer=TokenizerConfig(encoder="linear", encoder_width=8, tanh=True))
@@ -152,6 +178,8 @@ def test_a_trace_that_would_not_fit(tiny_run: Path, monkeypatch: pytest.MonkeyPa
         (["--device", "toaster"], "--device is 'toaster'; allowed: auto, cpu, cuda, cuda:N"),
         (["--text", "/nowhere.txt"], "/nowhere.txt"),
         (["--json", "."], ".: is a folder; name a file"),
+        (["--lower", "--largest-current", "-1"], "--largest-current is -1.0; allowed: finite numbers above 0"),
+        (["--lower", "--largest-potential", "nan"], "--largest-potential is nan; allowed: finite numbers above 0"),
     ],
 )
 def test_bad_flags(

@@ -174,7 +174,10 @@ def test_missing_field(path: Path) -> None:
 def test_other_graphs(path: Path, exported: ExportedNeuron) -> None:
     nodes = dict(neuron_graph(exported).nodes)
     nir.write(path, nir.NIRGraph.from_list(nir.Linear(np.ones((2, 3), np.float32))))
-    assert "allowed: Input -> Affine -> GatedResetLIF -> Output" in refusal(path)
+    message = refusal(path)
+    assert "allowed: Input -> Affine -> GatedResetLIF -> Output" in message
+    nir.write(path, nir.NIRGraph.from_list(*[nir.Linear(np.eye(3, dtype=np.float32)) for _ in range(200)]))
+    assert "the graph holds Input, 200 Linear, Output; allowed: " in refusal(path)
     second = GatedResetLIF(**{name: getattr(nodes["neuron"], name) for name in FIELDS})
     nodes["second"], nodes["more"] = second, nir.Affine(np.ones((2, 1), np.float32), np.ones(2, np.float32))
     edges = [("input", "readout"), ("readout", "neuron"), ("neuron", "more"), ("more", "second"), ("second", "output")]

@@ -80,14 +80,14 @@ def test_parity_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     current = trace.current.copy()
     current[0, 9] += 1  # the trained run saw another current than the one it recorded
     wrong = Trace(**{**fixtures.fields(trace), "current": current})
-    write_neuron(tmp_path / "g.nir", exported)
-    write_trace(tmp_path / "t.npz", wrong)
+    write_neuron(tmp_path / "g.nir", exported, {"run": "mine"})
+    write_trace(tmp_path / "t.npz", replace(wrong, meta={**wrong.meta, "run": "yours"}))
     out = tmp_path / "new" / "folder"
     arguments = ["parity", "--graph", str(tmp_path / "g.nir"), "--trace", str(tmp_path / "t.npz")]
     assert main([*arguments, "--out", str(out), "--level", "neuron"]) == 1
     printed = capsys.readouterr().out
     assert "first difference: sequence 0, position 9, character 'a'" in printed
-    assert "parity: FAILED" in printed
+    assert "parity: FAILED\nthe graph is of run mine, the trace of run yours: export both from one\n" in printed
     report = json.loads((out / "parity.json").read_text(encoding="utf-8"))
     assert list(report["levels"]) == ["neuron"]
     assert report["levels"]["neuron"]["first_divergence"]["position"] == 9

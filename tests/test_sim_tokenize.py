@@ -171,6 +171,9 @@ def test_bad_input(runs: dict[str, Path], tmp_path: Path, capsys: pytest.Capture
     assert "no such file" in failure(capsys, "--graph", graph, str(tmp_path / "gone.txt"))
     assert "is a folder" in failure(capsys, "--graph", graph, str(tmp_path))
     assert "not a NIR file" in failure(capsys, "--graph", __file__, __file__)
+    own = tmp_path / "own.txt"
+    own.write_text("a text\n", encoding="utf-8")
+    assert "is an input of this command" in failure(capsys, "--graph", graph, str(own), "--out", str(own))
 
 
 def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,10 @@ def test_ids_decode_to_the_lines(linear: Linear, text: Path, tmp_path: Path) -> 
         (["--format", "ids"], "--format ids needs --vocabulary FILE"),
         (["--threads", "0"], "--threads is 0; allowed: at least 1"),
         (["--build-vocabulary", "v", "--vocabulary-size", "255"], "--vocabulary-size is 255; allowed: at least 256"),
+        (
+            ["--build-vocabulary", "v", "--out", "o"],
+            "--build-vocabulary writes a vocabulary and no tokens; leave --out",
+        ),
         (["--vocabulary", "none"], "none: no such file; make one with speak-tokenize --build-vocabulary"),
     ],
 )
@@ -207,6 +211,19 @@ def test_bad_flags(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--out", "--json", "--build-vocabulary"])
+def test_an_input_is_not_written_over(
+    linear: Linear, text: Path, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link.txt").symlink_to(text)
+    before = text.read_bytes()
+    assert main([str(text), "--table", str(linear.table), flag, str(tmp_path / "link.txt")]) == 2
+    error = capsys.readouterr().err
+    assert "link.txt: is an input of this command; name another file to write" in error
+    assert error.count("\n") == 1
+    assert text.read_bytes() == before
 
 
 def test_a_vocabulary_needs_a_table(linear: Linear, text: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,7 @@ def test_lines_across_shards(tmp_path: Path, size: int) -> None:
         ("a.parquet", None, ("--column", "number"), "column 'number' is int64; allowed: string"),
         ("a.txt", b"fine\nbad \xc3( here\n", (), "a.txt: invalid UTF-8 at byte 9 (0xc3)"),
         ("a.txt", b"x", ("--output", "ids"), "--output ids needs --vocabulary"),
+        ("a.txt", b"x", ("--json", "."), ".: is a folder; name a file to write"),
         ("a.txt", b"x", ("--workers", "-1"), "--workers is -1; allowed: at least 0"),
         ("a.txt", b"x", ("--shard-bytes", "0"), "--shard-bytes is 0; allowed: at least 1"),
         ("none.txt", b"", ("gone",), "gone: no such file or folder"),
