@@ -111,6 +111,9 @@ class Setting:
         candidates = [variant for variant in candidates if len(variant.bpc) == most]
         if len(candidates) == 1:
             return candidates[0]
+        name, second, _ = system.partition(",")
+        if second and (first := self.main(name)) is not None:  # two views of a system are of the same runs
+            return next((variant for variant in candidates if variant.config == first.config), candidates[0])
         if system != "speak":
             own = self.main("speak")
             target = own.mean_sf() if own else None

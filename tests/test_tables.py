@@ -163,6 +163,17 @@ def test_two_ways_to_find_boundaries(script: Any, tmp_path: Path) -> None:
     assert list(rows(text, "| validation BPC at")) == ["validation BPC at", "magnet", "speak"]
 
 
+def test_two_views_are_of_the_same_runs(script: Any, tmp_path: Path) -> None:
+    """Also where several variants have as many seeds, and another one's second view is nearer to SPEAK's SF."""
+    runs = [run("speak", 1, 2.1, 4.0)]
+    for prior, sf, drawn in ((0.2, 4.1, 9.0), (0.3, 8.0, 4.0)):
+        other = {"boundaries": "sampled", "bpc": 2.0, "sf": drawn}
+        runs.append(run("magnet", 1, 2.2, sf, tokenizer_prior=prior, other=other))
+    (setting,) = found(script, runs, tmp_path)
+    for system in ("magnet", "magnet, sampled"):
+        assert setting.main(system).config["tokenizer.prior"] == 0.2
+
+
 def test_pareto(script: Any, tmp_path: Path) -> None:
     runs = [
         run("fixed", 1, bpc, sf, tokenizer_fixed_length=n)
