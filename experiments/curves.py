@@ -40,7 +40,7 @@ def points(record: Record, axis: Axis) -> list[float] | None:
 
 
 def compute(record: Record) -> list[float] | None:
-    """FLOPs up to each evaluation, from the SF of the steps before it (in old files, from validation's)."""
+    """FLOPs up to each evaluation, from SF and decisions in the steps before it (old files: from validation's SF)."""
     factors = record.curve.get("training_sf") or []
     if not factors or None in factors:
         factors = record.curve.get("sf") or []
@@ -50,7 +50,9 @@ def compute(record: Record) -> list[float] | None:
         config = from_dict(RunConfig, nested_config(record.config))
     except SpeakError:
         return None  # settings of another version
-    return cumulative_flops(config, record.vocabulary, record.parameters_tokenizer, record.curve["step"], factors)
+    shares = record.curve.get("decided") or []
+    known = (config, record.vocabulary, record.parameters_tokenizer, record.curve["step"], factors)
+    return cumulative_flops(*known, None if None in shares or not shares else shares)
 
 
 def curve(variant: Variant, axis: Axis) -> dict[str, Any] | None:

@@ -19,9 +19,10 @@ from typing import Any
 from speak_neuro.config import RunConfig, from_dict, to_dict
 from speak_neuro.errors import SpeakError
 
-CURVE = ("step", "bpc", "sf", "seconds", "training_sf")
-"""Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it, and the SF in
-training since the column's last entry (characters / tokens of all these steps). None where the run did not log it."""
+CURVE = ("step", "bpc", "sf", "seconds", "training_sf", "decided")
+"""Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it; of the steps
+since the last entry the SF (characters / tokens of all of them) and the share at which SPEAK decided on proxies. None
+where the run did not log it."""
 CURVE_POINTS = 40
 AGREEMENT = 0.01
 """Share by which two scores of one run may differ: rounding flips few boundaries, sampled ones vary a little more."""
@@ -237,6 +238,7 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
     """The evaluations of metrics.jsonl, thinned to CURVE_POINTS. A line that a kill cut short is passed over."""
     evaluations: list[dict[str, Any]] = []
     rates: dict[int, float] = {}
+    deciding: set[int] = set()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -252,11 +254,14 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
             evaluations.append(values)
         elif values.get("sf"):
             rates[values["step"]] = 1 / values["sf"]
+            if "accepted" in values:
+                deciding.add(values["step"])
     curve: dict[str, list[Any]] = {name: [] for name in CURVE}
     before = 0
     for values in thinned(evaluations):
         step = values["step"]
-        since = [rates[s] for s in range(before + 1, step + 1) if s in rates]
+        logged = [s for s in range(before + 1, step + 1) if s in rates]
+        since = [rates[s] for s in logged]
         before = step
         point = (
             step,
@@ -264,6 +269,7 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
             values.get("valid_shortening_factor"),
             values.get("seconds"),
             len(since) / sum(since) if since else None,
+            len(deciding.intersection(logged)) / len(logged) if logged else None,
         )
         for name, value in zip(CURVE, point, strict=True):
             curve[name].append(round(value, 5) if isinstance(value, float) else value)

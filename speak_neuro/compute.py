@@ -55,9 +55,14 @@ def forward_flops(
 
 
 def step_flops(
-    config: RunConfig, vocabulary: int, parameters_tokenizer: int, shortening_factor: float, judged: bool = True
+    config: RunConfig,
+    vocabulary: int,
+    parameters_tokenizer: int,
+    shortening_factor: float,
+    decided: float | None = None,
 ) -> float:
-    """One training step of the whole batch; `judged`: whether SPEAK decides on its proxies, where it has any."""
+    """One training step of the whole batch; `decided`: the share of the steps at which SPEAK decides on its proxies,
+    where it has any (default: `acceptance_share`)."""
     training, kind = config.training, config.tokenizer.kind
     before, after = forward_flops(
         config.model,
@@ -69,9 +74,10 @@ def step_flops(
     )
     tokenizer = 2.0 * training.window * parameters_tokenizer
     row = 3 * (before + after + tokenizer)
-    if judged and kind == "speak" and training.proxy == "exemplar":
+    if kind == "speak" and training.proxy == "exemplar":
         dropout = config.model.dropout > 0 or config.model.attention_dropout > 0
-        row += training.acceptance_share * (before + 2 * after if dropout else after)
+        share = training.acceptance_share if decided is None else decided
+        row += share * (before + 2 * after if dropout else after)
     return training.batch * row
 
 
@@ -81,18 +87,23 @@ def cumulative_flops(
     parameters_tokenizer: int,
     steps: Sequence[int],
     shortening_factors: Sequence[float],
+    decided: Sequence[float] | None = None,
 ) -> list[float]:
     """FLOPs of training up to each of `steps`, with the shortening factor that the steps before it had.
 
-    The first `proxy_steps`, in which the language model reads the proxy, decide on none.
+    `decided` is the share of these steps at which SPEAK decided on proxies. Where it is not known, the first
+    `proxy_steps`, in which the language model reads the proxy, count as without decision, and the others, too dearly
+    in the first pass over the text, as with one.
     """
-    if len(steps) != len(shortening_factors):
-        raise ValueError(f"{len(steps)} steps, {len(shortening_factors)} shortening factors; allowed: as many of both")
+    for name, values in (("shortening factors", shortening_factors), ("shares of decisions", decided)):
+        if values is not None and len(steps) != len(values):
+            raise ValueError(f"{len(steps)} steps, {len(values)} {name}; allowed: as many of both")
     total, done, out = 0.0, 0, []
-    for step, factor in zip(steps, shortening_factors, strict=True):
+    for index, (step, factor) in enumerate(zip(steps, shortening_factors, strict=True)):
         given = min(max(config.training.proxy_steps - done, 0), step - done)
-        for count, judged in ((given, False), (step - done - given, True)):
-            total += count * step_flops(config, vocabulary, parameters_tokenizer, max(factor, 1.0), judged)
+        parts = [(given, 0.0), (step - done - given, None)] if decided is None else [(step - done, decided[index])]
+        for count, share in parts:
+            total += count * step_flops(config, vocabulary, parameters_tokenizer, max(factor, 1.0), share)
         done = step
         out.append(total)
     return out

@@ -75,6 +75,7 @@ def test_the_script(collect: ModuleType, records: ModuleType, runs: Path, capsys
     steps = [json.loads(line) for line in (runs / "a" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     late = [1 / line["sf"] for line in steps if "sf" in line and 20 < line["step"] <= 40]
     assert first["curve"]["training_sf"][1] == pytest.approx(20 / sum(late), rel=1e-4)
+    assert first["curve"]["decided"] == [0.0, 0.0], "40 steps are less than one pass over the text"
     assert len(metrics["unfinished"]) == 1
     # What was written is read back as it was, in whatever order the files are named.
     again, _ = records.load([out])

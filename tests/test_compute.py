@@ -74,10 +74,16 @@ def test_cumulative() -> None:
     one, two = (step_flops(config, 11, 50, factor) for factor in (2.0, 4.0))
     assert cumulative_flops(config, 11, 50, [10, 30], [2.0, 4.0]) == pytest.approx([10 * one, 10 * one + 20 * two])
     late = dataclasses.replace(config, training=dataclasses.replace(config.training, proxy_steps=15))
-    bare = [step_flops(config, 11, 50, factor, judged=False) for factor in (2.0, 4.0)]
+    bare = [step_flops(config, 11, 50, factor, 0.0) for factor in (2.0, 4.0)]
     expected = [10 * bare[0], 10 * bare[0] + 5 * bare[1] + 15 * two]
     assert cumulative_flops(late, 11, 50, [10, 30], [2.0, 4.0]) == pytest.approx(expected)
+    # Where it is known how often SPEAK decided, that counts and no setting.
+    quarter = step_flops(config, 11, 50, 4.0, 0.25)
+    expected = [10 * bare[0], 10 * bare[0] + 20 * quarter]
+    assert cumulative_flops(late, 11, 50, [10, 30], [2.0, 4.0], [0.0, 0.25]) == pytest.approx(expected)
     with pytest.raises(ValueError, match="as many of both"):
         cumulative_flops(config, 11, 50, [1], [])
+    with pytest.raises(ValueError, match="1 steps, 2 shares of decisions"):
+        cumulative_flops(config, 11, 50, [1], [2.0], [0.0, 1.0])
     with pytest.raises(ValueError, match="at least 1"):
         forward_flops(MODEL, 11, 8, 0.5)
