@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +25,51 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "tutorial.md"], ids=lambda p: p.name)
 def test_python_blocks_run(page: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(tiny_run, tmp_path / "runs" / "mine")
+    for name in ("mine", "tutorial/mine"):
+        shutil.copytree(tiny_run, tmp_path / "runs" / name)
     monkeypatch.chdir(tmp_path)
-    found = blocks(page, "python")
+    found, names = blocks(page, "python"), {"__name__": "documentation"}
     assert found
     for code in found:
-        exec(compile(code, str(page), "exec"), {"__name__": "documentation"})
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_the_run_of_the_tutorial_is_the_one_it_trains() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    work = re.findall(r"WORK=\$\{WORK:-(\S+)\}", text)
+    assert {f"{work[0]}/mine"} == set(re.findall(r'Speak\.load\("(.*?)"\)', text))
+
+
+def test_the_reader_of_the_nir_page_has_the_spikes_of_the_trace(tiny_run: Path, excerpt: Path, tmp_path: Path) -> None:
+    """A reader that knows the page and HDF5 alone."""
+    from speak_neuro.export.cli import main
+    from speak_neuro.export.trace_file import read_trace
+
+    flags = ["--text", str(excerpt), "--rows", "8", "--out", str(tmp_path), "--quiet"]
+    assert main(["--run", str(tiny_run), *flags]) == 0
+    page = (ROOT / "docs" / "nir-mapping.md").read_text(encoding="utf-8")
+    found = re.search(r"^    import h5py\n(?:    .*\n|\n)*", page, re.MULTILINE)
+    assert found
+    names: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(found[0]), "nir-mapping.md", "exec"), names)
+    trace = read_trace(tmp_path / "trace.npz")
+    for row, length in enumerate(trace.length.tolist()):
+        spikes = names["run"](tmp_path / "boundary.nir", trace.features[row, :length])
+        assert (spikes[:, 0] != trace.spikes[row, :length].astype(bool)).mean() < 0.01  # float32 sums in another order
+
+
+def test_the_table_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from table_fixtures import make_table
+
+    from speak_neuro.vocabulary import Vocabulary
+
+    make_table().save(tmp_path / "mine.table")
+    Vocabulary.build({b"text": 3, b"a line": 2}, 258).save(tmp_path / "mine.vocabulary")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "docs" / "tables.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "tables.md", "exec"), names)
+    assert names["tokenizer"].decode(names["ids"]) == "a line of text"
 
 
 @pytest.mark.lava
