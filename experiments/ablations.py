@@ -10,6 +10,8 @@ from groups import REFERENCES, Setting, Variant, is_rate_knob
 from seeds import sample
 
 PAPER_DIRECTION = {
+    ("neuron.reset_mode", "hard"): "worse",
+    ("neuron.reset_mode", "soft"): "worse",
     ("training.rest_term", False): "worse: the term is needed",
     ("training.acceptance", "greedy"): "worse: the Metropolis-Hastings step matters",
 }

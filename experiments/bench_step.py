@@ -6,8 +6,9 @@
 Models (`bench_hourglass`, whose parity gate runs first: logits and gradients must agree or nothing is timed):
 the package's Hourglass and the plain one of tests/, at the sizes of --models, forward to optimiser.
 Systems (`systems`): SPEAK's whole step, with acceptance and metrics, and the dtp-gumbel step, at the sizes of
---systems, with about equal numbers of tokens. Contenders take turns in one process; medians are reported, and the
-memory of each system from a process of its own (on a CUDA device from its allocator).
+--systems, both at a boundary rate of 0.2. Where SPEAK decides at every k-th step, one measurement is the mean over k
+steps. Contenders take turns in one process; medians are reported, and the memory of each system from a process of its
+own (on a CUDA device from its allocator).
 """
 
 from __future__ import annotations
@@ -31,17 +32,21 @@ from systems import SIZES, configuration, gumbel_step, prepare, speak_step
 
 from speak_neuro.command import device_name, result_record, run_command, write_json
 from speak_neuro.config import RunConfig
+from speak_neuro.errors import SpeakError
+
+RATE = 0.2
+"""Boundaries per character of both systems: the tokens of a trained model."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench_step", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--models", nargs="*", choices=sorted(MODELS), default=["tiny", "text8"], metavar="SIZE")
     parser.add_argument("--systems", nargs="*", choices=sorted(SIZES), default=["tiny", "smoke"], metavar="SIZE")
-    parser.add_argument("--repeats", type=int, default=7, help="timed steps of each contender (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements of each contender (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--dropout", type=float, help="dropout of the systems (default: each size's own)")
-    parser.add_argument("--acceptance-share", type=float, default=1.0, help="share of visits decided (default: 1)")
+    parser.add_argument("--acceptance-share", type=float, help="share of steps that decide (default: each size's own)")
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--memory-of", nargs=2, metavar=("SYSTEM", "SIZE"), help=argparse.SUPPRESS)
@@ -83,20 +88,22 @@ def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """SPEAK's step and DTP's, taking turns."""
     config, device = at_rest(configuration(size, arguments.dropout, arguments.acceptance_share)), arguments.device
-    speak = speak_step(config, device)
-    rate = 1 / speak()["sf"]
-    steps = {"speak": speak, "dtp-gumbel": gumbel_step(config, device, rate)}
+    steps = {"speak": speak_step(config, device, RATE), "dtp-gumbel": gumbel_step(config, device, RATE)}
+    cycle = round(1 / config.training.acceptance_share)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     factors: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(arguments.repeats + 1):
         for name, step in steps.items():
             wait(device)
             cpu, wall = time.process_time(), time.perf_counter()
-            record = step()
+            records = [step() for _ in range(cycle)]
             wait(device)
-            if repeat:  # the first step of each warms up
-                seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-                factors[name].append(record["sf"])
+            spent = (time.process_time() - cpu) / cycle, (time.perf_counter() - wall) / cycle
+            if name == "speak" and sum("accepted" in record for record in records) != 1:
+                raise SpeakError(f"{size}: not one step in {cycle} decided; allowed shares: 1, 1/2, 1/3, ...")
+            if repeat:  # the first cycle of each warms up
+                seconds[name].append(spent)
+                factors[name].append(statistics.mean(record["sf"] for record in records))
     found: dict[str, Any] = {
         "batch": config.training.batch,
         "window": config.training.window,
@@ -129,7 +136,7 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def at_rest(config: RunConfig) -> RunConfig:
     """With learning rates of zero: every computation is made, but the number of tokens, on which its time depends and
-    which swings in the first steps of training, stays as it is at the start, about one in five characters."""
+    which swings in the first steps of training, stays as it is at the start."""
     training = dataclasses.replace(config.training, learning_rate=0.0, tokenizer_learning_rate=0.0)
     return dataclasses.replace(config, training=training)
 
@@ -160,9 +167,9 @@ def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
 
 def memory_in_its_own_process(system: str, size: str, arguments: argparse.Namespace) -> float:
     flags = ["--memory-of", system, size, "--threads", str(arguments.threads), "--device", arguments.device]
-    flags += ["--acceptance-share", str(arguments.acceptance_share)]
-    if arguments.dropout is not None:
-        flags += ["--dropout", str(arguments.dropout)]
+    for name in ("acceptance_share", "dropout"):
+        if (value := getattr(arguments, name)) is not None:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
     done = subprocess.run([sys.executable, __file__, *flags], stdout=subprocess.PIPE, text=True, check=True)
     return float(json.loads(done.stdout))
 

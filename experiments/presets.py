@@ -105,6 +105,7 @@ GPU = RunConfig(
         tokenizer_learning_rate=5e-4,
         warmup=1000,
         temperature=4.0,
+        acceptance_share=0.2,  # with dropout a decision takes a pass of its own, a third of a step
         evaluate_every=1000,
         evaluate_characters=200000,
         precision="bfloat16",
@@ -123,6 +124,7 @@ PAPER = RunConfig(
         tokenizer_learning_rate=2.5e-4,
         warmup=4000,
         temperature=8.0,
+        acceptance_share=0.2,
         evaluate_every=2000,
         evaluate_characters=500_000,
         precision="bfloat16",
@@ -151,6 +153,7 @@ def faithful(config: RunConfig) -> RunConfig:
         training=dataclasses.replace(
             config.training,
             acceptance="literal",
+            acceptance_share=1.0,
             learn_mixes=True,
             rest_term=True,
             reset_loss_on="all",

@@ -1,16 +1,15 @@
 """Training steps that benchmarks compare: SPEAK's, and that of DTP's Gumbel predictor at the same size, on one text.
 
 Both are `speak_neuro.train.train_step`, SPEAK's with the acceptance pass, and read windows of the embedded text in the
-same way. SPEAK's proxy starts at white space and every position counts as
-visited, so that every step decides on all its windows: the steady state of training. The predictor's bias starts at a
-given boundary rate, since the number of tokens decides much of a step's time.
+same way. SPEAK's proxy starts at white space and every position counts as visited, so that a step that decides does so
+on all its windows: the steady state of training. Both systems can be given a boundary rate, since the number of tokens
+decides much of a step's time, and new weights may fire at every third character or never.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,12 +50,12 @@ def prepare(arguments: argparse.Namespace, count: str) -> None:
     torch.set_num_threads(arguments.threads)
 
 
-def configuration(size: str, dropout: float | None, acceptance_share: float = 1.0) -> RunConfig:
-    """A size by name, its dropouts replaced unless None."""
+def configuration(size: str, dropout: float | None, acceptance_share: float | None = None) -> RunConfig:
+    """A size by name, its dropouts and its share of deciding steps replaced unless None."""
     config = SIZES[size]
-    config = dataclasses.replace(
-        config, training=dataclasses.replace(config.training, acceptance_share=acceptance_share)
-    )
+    if acceptance_share is not None:
+        training = dataclasses.replace(config.training, acceptance_share=acceptance_share)
+        config = dataclasses.replace(config, training=training)
     if dropout is None:
         return config
     model = dataclasses.replace(config.model, dropout=dropout, attention_dropout=dropout)
@@ -87,8 +86,8 @@ def trainer_of(config: RunConfig, device: str, proxy: Any = None) -> Any:
     return Trainer.create(System(config, vocabulary).to(device), config.training, ids, proxy)
 
 
-def speak_trainer(config: RunConfig, device: str = "cpu") -> Any:
-    """A SPEAK run before its first step."""
+def speak_trainer(config: RunConfig, device: str = "cpu", rate: float | None = None) -> Any:
+    """A SPEAK run before its first step; with `rate`, its neuron fires at about that share of the characters."""
     import numpy as np
 
     from speak_neuro.proxy import ProxyStore
@@ -96,23 +95,50 @@ def speak_trainer(config: RunConfig, device: str = "cpu") -> Any:
     _, spaces, _ = text_ids()
     proxy = ProxyStore.create(None, spaces)
     proxy.mark_visited(np.zeros(1, dtype=np.int64), len(spaces))
-    return trainer_of(config, device, proxy)
+    trainer = trainer_of(config, device, proxy)
+    if rate is not None:
+        tokenizer = trainer.system.tokenizer
+        set_rate(trainer, tokenizer.current_readout.bias, rate, lambda ids, hidden: tokenizer(ids, hidden).spikes)
+    return trainer
 
 
-def speak_step(config: RunConfig, device: str = "cpu") -> Step:
+def set_rate(trainer: Any, bias: Any, rate: float, measure: Callable[[Any, Any], Any]) -> None:
+    """Add to `bias` what makes `measure(ids, hidden)`, boundaries or their probabilities, `rate` in the mean.
+
+    Found by bisection on the first batch; more bias must mean more boundaries.
+    """
+    import torch
+
+    from speak_neuro.train import read_batch
+
+    ids = read_batch(trainer)[1]
+    with torch.no_grad():
+        hidden = trainer.system.language_model.pre(ids)
+        start, low, high = bias.clone(), -10.0, 10.0
+        for _ in range(24):
+            middle = (low + high) / 2
+            bias.copy_(start + middle)
+            found = float(measure(ids, hidden).mean())
+            low, high = (low, middle) if found > rate else (middle, high)
+    if not 0.9 * rate < found < 1.1 * rate:
+        raise SpeakError(f"{found:.3f} boundaries a character, asked for {rate}: no bias brings this size nearer")
+
+
+def speak_step(config: RunConfig, device: str = "cpu", rate: float | None = None) -> Step:
     from speak_neuro.train import train_step
 
-    trainer = speak_trainer(config, device)
+    trainer = speak_trainer(config, device, rate)
     return lambda: train_step(trainer)
 
 
 def gumbel_step(config: RunConfig, device: str = "cpu", rate: float = 0.2, prior: float = 0.2) -> Step:
-    """The step of dtp-gumbel at the same size."""
-    import torch
+    """The step of dtp-gumbel at the same size, boundaries drawn at `rate`."""
 
     from speak_neuro.train import train_step
 
     tokenizer = dataclasses.replace(config.tokenizer, kind="dtp-gumbel", prior=prior)
     trainer = trainer_of(dataclasses.replace(config, tokenizer=tokenizer), device)
-    torch.nn.init.constant_(trainer.system.segmenter.predictor.contract.bias, math.log(rate / (1 - rate)))
+    segmenter = trainer.system.segmenter
+    bias = segmenter.predictor.contract.bias
+    set_rate(trainer, bias, rate, lambda ids, hidden: segmenter.predict(ids, hidden, False).logit.sigmoid())
     return lambda: train_step(trainer)

@@ -186,7 +186,7 @@ class TrainingConfig:
     )
     temperature: float = option(1.0, "tau of the metropolis rule, in nats per window", 1e-6)
     acceptance_share: float = option(
-        1.0, "share of the visits at which acceptance is decided; less is faster with dropout", 1e-3, 1.0, added=True
+        1.0, "share of the steps at which acceptance is decided; less is faster", 1e-3, 1.0, added=True
     )
     token_price: float = option(
         0.0, "nats that each token adds to its segmentation's loss in the acceptance: holds the rate", 0.0, added=True

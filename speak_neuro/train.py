@@ -255,6 +255,14 @@ def tokenizer_losses(
     return mem_loss, gate_loss
 
 
+def decides(step: int, share: float) -> bool:
+    """Whether acceptance is decided at this step: at `share` of the steps, as evenly spread as can be.
+
+    Whole steps, since on a GPU a pass costs nearly as much for few windows as for all.
+    """
+    return math.floor((step + 1) * share) > math.floor(step * share)
+
+
 @torch.no_grad()
 def decide(
     trainer: Trainer,
@@ -268,17 +276,14 @@ def decide(
 ) -> dict[str, float]:
     """Accept the neuron's spikes as proxy, window by window, after a window's first visit.
 
-    `acceptance_share` below 1 decides at that share of the visits, drawn window by window, for that share of the cost.
     Both losses come from the same weights and no dropout. Without dropout in the model the training pass already gave
-    the candidate's, and its pre-layers serve the proxy.
+    the candidate's, and its pre-layers serve the proxy. At the steps between those of `decides` nothing is computed.
     """
     config, model, store, ranks = trainer.config, trainer.system.language_model, trainer.proxy, trainer.ranks
     assert store is not None  # `Trainer.create` refuses SPEAK without one
     judged = store.visited(starts, config.window)
     store.mark_visited(starts, config.window)
-    if config.acceptance_share < 1:
-        judged &= np.random.default_rng((config.seed, trainer.step, 1)).random(len(starts)) < config.acceptance_share
-    if not judged.any():
+    if not (decides(trainer.step, config.acceptance_share) and judged.any()):
         return {}
     # Only windows whose two segmentations differ, and that may be accepted, cost a forward pass.
     differ = (spikes != proxy).any(1).cpu().numpy() & ranks.own(judged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from speak_neuro.checkpoint import STATE, System, read_metrics, read_tensors
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus import embedded_text, windows
 from speak_neuro.proxy import ProxyStore
-from speak_neuro.train import Trainer, schedule, train_step
+from speak_neuro.train import Trainer, decides, schedule, train_step
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_curve.json"
 TEXT = embedded_text("en")[:6000]
@@ -362,8 +363,21 @@ def test_the_convolution_encoder_learns() -> None:
     assert np.mean([r["loss_mem"] for r in records[-10:]]) < 0.8 * np.mean([r["loss_mem"] for r in records[:10]])
 
 
-def test_acceptance_at_a_share_of_the_visits() -> None:
-    """Fewer windows are judged, the others keep their proxy; which ones is a function of seed and step."""
+def test_acceptance_at_a_share_of_the_steps() -> None:
+    """At the other steps no pass is made and every proxy stays; which steps is a function of their number."""
+    assert [decides(step, 0.5) for step in range(6)] == [False, True] * 3
+    assert all(decides(step, 1.0) for step in range(1000))
+    for share in (0.1, 0.25, 0.3, 0.7):
+        chosen = [step for step in range(1000) if decides(step, share)]
+        assert len(chosen) == pytest.approx(1000 * share, abs=1)
+        assert set(np.diff(chosen)) <= {math.floor(1 / share), math.ceil(1 / share)}
+    trainer = build(change(acceptance="always", acceptance_share=0.25))
+    trainer.proxy.mark_visited(np.zeros(1, dtype=np.int64), len(TEXT))
+    for step in range(12):
+        proxy = trainer.proxy.read([0], len(TEXT)).copy()
+        record = train_step(trainer)
+        assert ("accepted" in record) == (step % 4 == 3)
+        assert step % 4 == 3 or (trainer.proxy.read([0], len(TEXT)) == proxy).all()
     start = build().proxy.read([0], len(TEXT)).copy()
     changed = []
     for share in (1.0, 0.3):
