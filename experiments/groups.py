@@ -19,6 +19,7 @@ from typing import Any
 from records import Record
 from seeds import Sample, sample
 
+from speak_neuro.config import SAMPLED
 from speak_neuro.errors import SpeakError
 
 SYSTEMS = (
@@ -29,12 +30,18 @@ SYSTEMS = (
     "dtp-unigram",
     "dtp-gumbel",
     "dtp-gumbel, sampled",
+    "dtp-gumbel, started",
+    "dtp-gumbel, started, sampled",
     "magnet",
     "magnet, sampled",
+    "magnet, started",
+    "magnet, started, sampled",
     "speak",
 )
-"""The order of the paper's Table 1. "NAME, sampled" is the same runs with boundaries drawn at evaluation too."""
-REFERENCES = ("magnet", "magnet, sampled")
+"""The order of the paper's Table 1. "NAME, sampled" is the same runs with boundaries drawn at evaluation too; "NAME,
+started" are other runs, which began as dtp-unigram (`--exemplar-steps`)."""
+VIEWS = ("sampled", "likeliest")
+REFERENCES = ("magnet", "magnet, sampled", "magnet, started")
 BUDGET = ("training.steps", "training.batch", "training.window")
 SEED = "training.seed"
 UNSEEN = (SEED, "training.evaluate_every", "training.evaluate_characters")
@@ -111,8 +118,8 @@ class Setting:
         candidates = [variant for variant in candidates if len(variant.bpc) == most]
         if len(candidates) == 1:
             return candidates[0]
-        name, second, _ = system.partition(",")
-        if second and (first := self.main(name)) is not None:  # two views of a system are of the same runs
+        name, _, view = system.rpartition(", ")
+        if view in VIEWS and (first := self.main(name)) is not None:  # two views of a system are of the same runs
             return next((variant for variant in candidates if variant.config == first.config), candidates[0])
         if system != "speak":
             own = self.main("speak")
@@ -165,7 +172,7 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def settings(records: Iterable[Record]) -> list[Setting]:
     """The settings of all runs, in the order in which they first come."""
-    chosen = list(records)
+    chosen = [started(record) for record in records]
     if not chosen:
         raise SpeakError("no finished run; let one end first")
     grouped: dict[tuple[Any, ...], list[Record]] = {}
@@ -181,6 +188,13 @@ def settings(records: Iterable[Record]) -> list[Setting]:
             variant.runs.append(run)
         found.append(Setting(runs[0].dataset, labels[key], list(by_variant.values())))
     return found
+
+
+def started(record: Record) -> Record:
+    """A run with sampled boundaries that began as dtp-unigram counts as a system of its own."""
+    if record.system in SAMPLED and record.config.get("training.exemplar_steps", 0):
+        return dataclasses.replace(record, system=f"{record.system}, started")
+    return record
 
 
 def second_views(records: Iterable[Record]) -> list[Record]:

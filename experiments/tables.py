@@ -28,7 +28,8 @@ ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
     "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided. *NAME, sampled* is "
     "the same runs scored with boundaries drawn as in training, as their original code "
-    "evaluates; NAME takes the likelier ones."
+    "evaluates; NAME takes the likelier ones. *NAME, started* are runs that began as dtp-unigram, which the original "
+    "code does not have (`--exemplar-steps`)."
 )
 ABOUT_BUDGETS = (
     "Where the systems stand on their way, at the largest steps, training time and compute that all of them reach "

@@ -19,6 +19,7 @@ BASE: dict[str, Any] = {
     "training.rest_term": True,
     "training.rate_limit": 0.0,
     "training.exemplar_vocabulary": 5000,
+    "training.exemplar_steps": 0,
 }
 
 

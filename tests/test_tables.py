@@ -175,6 +175,22 @@ def test_two_views_are_of_the_same_runs(script: Any, tmp_path: Path) -> None:
         assert setting.main(system).config["tokenizer.prior"] == 0.2
 
 
+def test_runs_with_a_start_are_a_system_of_their_own(script: Any, tmp_path: Path) -> None:
+    """Three seeds without a start do not hide the one with it, and its drawn boundaries stand beside it."""
+    runs = [run("speak", 1, 2.1, 4.0), run("speak", 2, 2.2, 4.0)]
+    runs += [run("magnet", seed, 3.0, 5.0) for seed in (1, 2, 3)]
+    other = {"boundaries": "sampled", "bpc": 2.4, "sf": 4.5}
+    runs.append(run("magnet", 1, 2.0, 5.0, training_exemplar_steps=20, other=other))
+    runs.append(run("dtp-unigram", 1, 2.3, 5.0, training_exemplar_steps=20))
+    settings = found(script, runs, tmp_path)
+    table = rows(script("tables").render(settings, "x"), "### en")
+    assert list(table) == ["system", "dtp-unigram", "magnet", "magnet, started", "magnet, started, sampled", "speak"]
+    assert table["magnet, started"][1:4] == ["2.0000", "5.00", "1"]
+    assert table["magnet, started, sampled"][1] == "2.4000"
+    assert table["system"][4:8] == ["BPC against magnet", "p", "BPC against magnet, started", "p"]
+    assert table["speak"][6:8] == ["+7.50 %", "no test: 2 and 1 seeds"]
+
+
 def test_pareto(script: Any, tmp_path: Path) -> None:
     runs = [
         run("fixed", 1, bpc, sf, tokenizer_fixed_length=n)
