@@ -106,6 +106,11 @@ def named_parts(
     return folder
 
 
+def quiet_hub() -> None:
+    """Let the hub's client tell of no retry: what is wrong in the end is said once, by who asked for the data."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
 def _cleaned_parts(
     chosen: NamedSet, files: Path | None, limits: dict[str, int], points_to_spaces: bool
 ) -> dict[str, Iterator[str]]:
@@ -123,8 +128,7 @@ def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> I
         import datasets
     except ImportError:
         raise MissingExtra("datasets is not installed: pip install 'speak-neuro[hf]'") from None
-    # Without network it tells of each retry; what is wrong in the end is said below, once.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    quiet_hub()
     try:
         if local is not None:
             kind = SUFFIXES[local[part][0].suffix]

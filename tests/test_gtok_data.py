@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +88,23 @@ def test_a_data_set_by_name(gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: p
     capsys.readouterr()
     assert gtok("--out", str(run), "--resume") == 2
     assert "was trained on the data set wiki40b:fi; resume it with" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_without_network_one_line_says_so(tmp_path: Path) -> None:
+    """None for each of the client's retries, which take half a minute."""
+    pytest.importorskip("datasets", reason="datasets is not installed")
+    done = subprocess.run(
+        [sys.executable, "experiments/gtok.py", "--dataset", "wiki40b:fi", "--out", str(tmp_path / "run"), "--quiet"],
+        cwd=Path(__file__).resolve().parent.parent,
+        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "without network give local files of its shape: --dataset-files FOLDER" in done.stderr
 
 
 @pytest.mark.parametrize(
