@@ -37,11 +37,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Flags that are not listed here are those of experiments/gtok.py and go to every run.",
         allow_abbrev=False,
     )
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="smoke", help="configuration to start from")
-    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS[:3]), help="encoders to train")
-    parser.add_argument("--contexts", nargs="+", type=int, default=[1, 2, 4, 8], help="k of convolution and window")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="smoke", help="configuration to start from (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--encoders",
+        nargs="+",
+        choices=ENCODERS,
+        default=list(ENCODERS[:3]),
+        help="encoders to train (default: all but window)",
+    )
+    parser.add_argument(
+        "--contexts",
+        nargs="+",
+        type=int,
+        default=[1, 2, 4, 8],
+        help="k of convolution and window (default: 1 2 4 8)",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1111], help="seeds; results are means over them")
-    parser.add_argument("--out", type=Path, default=Path("runs/context"), help="folder of the run folders")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/context"), help="folder of the run folders (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     given = list(sys.argv[1:] if argv is None else argv)
     training = gtok.build_parser()

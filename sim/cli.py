@@ -30,8 +30,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done and equal, 1 parity failed, 2 bad input or a failed simulation, 3 Lava is missing.",
     )
     commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity | quantize | tokenize")
-    parity = commands.add_parser("parity", help="compare the trained run with Lava, spike by spike")
-    run = commands.add_parser("run", help="simulate and write spikes and membrane potentials")
+    parity = commands.add_parser(
+        "parity",
+        help="compare the trained run with Lava, spike by spike",
+        description="Compare the trained run with Lava, spike by spike, and write parity.json and parity.html.",
+        epilog=parser.epilog,
+    )
+    run = commands.add_parser(
+        "run",
+        help="simulate and write spikes and membrane potentials",
+        description="Simulate the trace's sequences in Lava and write spikes, membrane, current, gate_logit, length.",
+    )
     for command in (parity, run):
         command.add_argument("--graph", type=Path, required=True, help="the NIR file of speak-export")
         command.add_argument("--trace", type=Path, required=True, help="the trace of speak-export")

@@ -17,7 +17,11 @@ LEVELS = {"neuron": ("neuron",), "readout": ("readout",), "both": ("neuron", "re
 
 def add_quantize(commands: Any) -> None:
     """The command line of `speak-sim quantize`."""
-    parser = commands.add_parser("quantize", help="choose integer formats and say what they cost; needs no Lava")
+    parser = commands.add_parser(
+        "quantize",
+        help="choose integer formats and say what they cost; needs no Lava",
+        description="Choose the integer formats of Loihi-style fixed point on a trace, and print what rounding costs.",
+    )
     parser.add_argument("--graph", type=Path, required=True, help="the NIR file of speak-export")
     parser.add_argument("--trace", type=Path, required=True, help="the trace of speak-export")
     parser.add_argument("--level", choices=list(LEVELS), default="both", help="what to quantise (default: both)")

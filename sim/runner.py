@@ -55,6 +55,12 @@ def interpreter(python: str | None = None) -> str:
     return found
 
 
+def source() -> str:
+    """Where another interpreter can install this package from: the checkout that runs, if it is one."""
+    checkout = Path(__file__).resolve().parents[1]
+    return str(checkout) if (checkout / "pyproject.toml").is_file() else "CHECKOUT_OF_SPEAK_NEURO"
+
+
 def run_job(
     arrays: Mapping[str, npt.NDArray[Any]],
     *,
@@ -180,11 +186,14 @@ def _group_alive(group: int) -> bool:
 def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float, log: Path) -> SpeakError:
     if last is None:
         tail = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        lava = f"{program} -m pip install 'lava-nc>=0.10,<0.11'"
         if any("No module named" in line and "speak_neuro" in line for line in tail[-1:]):
             return MissingExtra(
-                f"{program} has no speak-neuro ({tail[-1]}): run {program} -m pip install --no-deps speak-neuro, "
-                f"then {program} -m pip install 'lava-nc>=0.10,<0.11'"
+                f"{program} has no speak-neuro ({tail[-1]}): run {program} -m pip install --no-deps {source()}, "
+                f"then {lava}"
             )
+        if any("No module named 'numpy'" in line for line in tail[-1:]):
+            return MissingExtra(f"{program} has no numpy, which Lava brings: run {lava}")
         if code < 0:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
             return SimulationError(f"the simulation was killed by signal {-code}{hint}")

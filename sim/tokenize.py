@@ -33,7 +33,11 @@ CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "ga
 
 def add_tokenize(commands: Any, seconds: Callable[[str], float]) -> None:
     """The command line of `speak-sim tokenize`."""
-    parser = commands.add_parser("tokenize", help="text in, tokens out, the whole tokenizer simulated")
+    parser = commands.add_parser(
+        "tokenize",
+        help="text in, tokens out, the whole tokenizer simulated",
+        description="Tokenize text in Lava with a folded graph: the lines that speak-tokenize --run RUN writes.",
+    )
     parser.add_argument("text", nargs="?", type=Path, help="UTF-8 text file (default: standard input)")
     parser.add_argument("--graph", type=Path, required=True, help="a folded graph of speak-export --fold")
     parser.add_argument("--alphabet", type=Path, help="its alphabet (default: .alphabet.json beside the graph)")

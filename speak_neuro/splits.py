@@ -21,9 +21,20 @@ FILES = {"train": ("train.txt",), "valid": ("valid.txt", "validation.txt"), "tes
 
 
 def part_files(path: str | os.PathLike[str]) -> dict[str, Path] | None:
-    """The files of a folder that holds its parts as they are; None for any other file or folder."""
+    """The files of a folder that holds its parts as they are; None for any other file or folder.
+
+    As one text, what looks like parts in another way would be trained on its own test part, so it is refused.
+    """
     root = Path(path)
     if not (root / "train.txt").is_file():
+        beside = [name for part in ("valid", "test") for name in FILES[part] if (root / name).is_file()]
+        if beside:
+            raise SpeakError(f"{root}: holds {beside[0]} and no train.txt; give all three parts, or one text's file")
+        below = sorted({file.parent for file in root.rglob("train.txt") if file.with_name("test.txt").is_file()})
+        if below:
+            raise SpeakError(
+                f"{root}: holds texts cut into parts in folders below; name one of them, such as {below[0]}"
+            )
         return None
     found = {}
     for part, names in FILES.items():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -299,6 +300,14 @@ def test_another_python_is_named_as_the_reason(tmp_path: Path) -> None:
     assert "lava-nc 0.10 needs Python 3.10 and /usr/bin/python3.12 is 3.12.1" in str(error)
 
 
+def test_an_interpreter_with_the_package_and_without_lava(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("Traceback\nModuleNotFoundError: No module named 'numpy'\n", encoding="utf-8")
+    error = runner._error(None, 1, "lava/bin/python", 10, log)
+    assert isinstance(error, MissingExtra)
+    assert "lava/bin/python has no numpy, which Lava brings: run lava/bin/python -m pip install 'lava-nc" in str(error)
+
+
 def test_another_interpreter(traceless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tmp_path / "bare"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
@@ -306,7 +315,9 @@ def test_another_interpreter(traceless: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SPEAK_SIM_PYTHON", str(bare))
     assert runner.interpreter() == str(bare)
     assert runner.interpreter(sys.executable) == sys.executable
-    with pytest.raises(MissingExtra, match=r"has no speak-neuro .*--no-deps speak-neuro"):
+    with pytest.raises(MissingExtra, match=r"has no speak-neuro .*--no-deps /\S+, then ") as caught:
         run_job({}, timeout=20)
+    named = re.findall(r"--no-deps (\S+), then ", str(caught.value))
+    assert "speak-neuro" in (Path(named[0]) / "pyproject.toml").read_text(encoding="utf-8")
     with pytest.raises(SpeakError, match="no such program"):
         runner.interpreter("/no/such/python")

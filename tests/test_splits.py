@@ -37,6 +37,8 @@ def test_any_other_text_is_cut(tmp_path: Path) -> None:
     [
         (("train", "test"), "holds train.txt and no valid.txt or validation.txt; give all three parts"),
         (("train", "valid"), "holds train.txt and no test.txt"),
+        (("valid", "test"), "holds valid.txt and no train.txt; give all three parts, or one text's file"),
+        (("validation", "other"), "holds validation.txt and no train.txt"),
         (("train", "valid", "validation", "test"), "holds both valid.txt and validation.txt"),
     ],
 )
@@ -44,6 +46,16 @@ def test_a_folder_with_some_of_the_parts(tmp_path: Path, names: tuple[str, ...],
     folder = write(tmp_path / "texts", **dict.fromkeys(names, "text"))
     with pytest.raises(SpeakError, match=message):
         part_files(folder)
+
+
+def test_a_folder_of_texts_with_parts(tmp_path: Path) -> None:
+    """Languages in folders, as experiments/corpora.py writes them: joined, their test parts would be trained on."""
+    (tmp_path / "ui").mkdir()
+    for language in ("fi", "en"):
+        write(tmp_path / "ui" / language, train="text", valid="text", test="text")
+    with pytest.raises(SpeakError, match=r"in folders below; name one of them, such as /\S+/ui/en$"):
+        part_files(tmp_path)
+    assert part_files(tmp_path / "ui" / "fi") is not None
 
 
 def test_digest_does_not_depend_on_the_pieces() -> None:
