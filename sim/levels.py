@@ -127,7 +127,7 @@ def simulate_rows(
         rows = order[job]
         remaining = limit - (time.monotonic() - started)
         if remaining <= 0:
-            raise SpeakError(f"the simulation was not done within {limit:,.1f} s; --timeout allows more")
+            raise SpeakError(f"the simulation was not done within {round(limit, 1):g} s; --timeout allows more")
         found = run_job(
             {**arrays(rows), "length": length[rows], "lanes": np.array(lanes)},
             timeout=remaining,

@@ -211,5 +211,5 @@ def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float,
         return SpeakError(last["message"])
     message = last["message"]
     if message == TIME_IS_UP:
-        message = f"not done within {timeout:,.1f} s; --timeout allows more"
+        message = f"not done within {round(timeout, 1):g} s; --timeout allows more"
     return SimulationError(f"the simulation failed: {message}", last["details"])
