@@ -106,9 +106,10 @@ def named_parts(
     return folder
 
 
-def quiet_hub() -> None:
-    """Let the hub's client tell of no retry: what is wrong in the end is said once, by who asked for the data."""
+def quiet_libraries() -> None:
+    """No word of each retry and of errors that are raised too: what is wrong is said once, by who asked for data."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)
 
 
 def _cleaned_parts(
@@ -128,7 +129,7 @@ def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> I
         import datasets
     except ImportError:
         raise MissingExtra("datasets is not installed: pip install 'speak-neuro[hf]'") from None
-    quiet_hub()
+    quiet_libraries()
     try:
         if local is not None:
             kind = SUFFIXES[local[part][0].suffix]

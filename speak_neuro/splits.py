@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from speak_neuro.command import check_writable
 from speak_neuro.corpus import Splits, embedded_text, read_text, split
 from speak_neuro.errors import SpeakError
 
@@ -65,6 +66,7 @@ def digest(pieces: Iterable[str]) -> str:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process at a time in a cache folder; others wait."""
+    check_writable(folder / "lock")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as stream:
         with contextlib.suppress(

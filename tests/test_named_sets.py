@@ -165,6 +165,28 @@ def test_bad_files(tmp_path: Path, kind: str, message: str) -> None:
     assert not list((tmp_path / "cache").rglob("dataset.json"))
 
 
+def test_the_libraries_say_nothing_beside_the_one_line(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("not JSON\n", encoding="utf-8")
+    program = (
+        "from pathlib import Path\nfrom speak_neuro.named_sets import SpeakError, named_parts\n"
+        "try: named_parts('wiki40b:fi', Path('cache'), Path('.'))\nexcept SpeakError as error: print(error)"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert found.stdout.startswith("train.jsonl: cannot be read (JSON parse error")
+    assert found.stdout.count("\n") == 1
+    assert found.stderr == ""
+
+
+def test_a_cache_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(SpeakError, match="file is not a folder; choose another place"):
+        named_parts("wiki40b:fi", tmp_path / "file", tmp_path)
+
+
 def test_unknown_names() -> None:
     with pytest.raises(SpeakError, match=r"dataset is 'wiki40b:xx'; allowed: cc100:en, text8, wiki40b:en, "):
         check_name("wiki40b:xx")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.named_sets import quiet_hub
+from speak_neuro.named_sets import quiet_libraries
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SPLIT_ALIASES = {"dev": ("dev", "validation"), "validation": ("validation", "dev")}
@@ -138,7 +138,7 @@ def _hub_rows(source: str, configuration: str, split: str, columns: Sequence[str
         raise MissingExtra(
             f"datasets is not installed: pip install 'speak-neuro[hf]', or {wanted(configuration, split)}"
         ) from None
-    quiet_hub()
+    quiet_libraries()
     failure: Exception | None = None
     for name in split_names(split):
         try:
