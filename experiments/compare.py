@@ -11,7 +11,7 @@ Suites, each a folder of run folders below --out, with preset `compare` but for 
     frontier    the systems at other rates
     ablations   the paper's Table 3 and more, around the neuron without leak; fewer steps
     languages   SPEAK, MAGNET, dtp-unigram and vanilla on --data's folders en, fi, he, vi
-    cpu         preset `compare-cpu`: SPEAK and MAGNET that begins as dtp-unigram, three seeds each, and others
+    cpu         preset `compare-cpu`: every system; SPEAK and MAGNET, which here begins as dtp-unigram, with three seeds
 
 A finished run is left alone, one that was stopped goes on. Runs with the same data share one exemplar of each size.
 """
@@ -86,10 +86,14 @@ CPU = {
             (f"speak-{seed}", f"--seed {seed}"),
         )
     },
-    "magnet": "--tokenizer magnet --prior 0.217",
     "whitespace": "--tokenizer whitespace",
     "dtp-unigram": "--tokenizer dtp-unigram",
+    "dtp-entropy": "--tokenizer dtp-entropy",
+    "dtp-gumbel-warm": "--tokenizer dtp-gumbel --exemplar-steps 200",
+    "vanilla": "--tokenizer vanilla",
     "fixed": "--tokenizer fixed",
+    "magnet": "--tokenizer magnet --prior 0.217",
+    **{f"speak-proxy-steps-{seed}": f"--proxy-steps 200 --seed {seed}" for seed in SEEDS},
 }
 LANGUAGE_SYSTEMS = {
     "vanilla": "--tokenizer vanilla",
@@ -140,7 +144,7 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
                 found.append(job(f"{language}-{name}", text, data / language, 400))
         return found
     if suite == "cpu":
-        return [job(name, flags, data, 1200, "compare-cpu") for name, flags in CPU.items()]
+        return [job(name, flags, data, 2000, "compare-cpu") for name, flags in CPU.items()]
     if suite == "ablations":
         return [job(name, f"--decay 1 {flags}", data, 1500) for name, flags in ABLATIONS.items()]
     return [job(name, flags, data, 3000) for name, flags in {"main": MAIN, "frontier": FRONTIER}[suite].items()]
