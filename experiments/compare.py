@@ -7,7 +7,7 @@
 
 Suites, each a folder of run folders below --out, with preset `compare` but for the last:
 
-    main        every system; SPEAK and MAGNET with three seeds
+    main        every system; SPEAK and MAGNET, without and with a start as dtp-unigram, with three seeds
     frontier    the systems at other rates
     ablations   the paper's Table 3 and more, around the neuron without leak; fewer steps
     languages   SPEAK, MAGNET, dtp-unigram and vanilla on --data's folders en, fi, he, vi
@@ -46,6 +46,13 @@ MAIN = {
     "dtp-gumbel": "--tokenizer dtp-gumbel",
     # The rate that the paper's Table 1 implies for MAGNET on text8.
     **{f"magnet-{seed}": f"--tokenizer magnet --prior 0.217 --seed {seed}" for seed in SEEDS},
+    # The same with the start that SPEAK has: without it, at this length, the language model learns to do without tokens
+    # (experiments/LOG.md, 2026-11-26).
+    **{
+        f"magnet-started-{seed}": f"--tokenizer magnet --prior 0.217 --seed {seed} --exemplar-steps 300"
+        for seed in SEEDS
+    },
+    "dtp-gumbel-started": "--tokenizer dtp-gumbel --exemplar-steps 300",
     **{f"speak-{seed}": f"--seed {seed}" for seed in SEEDS},
 }
 FRONTIER = {
@@ -75,21 +82,19 @@ ABLATIONS = {
     "hourglass": "--encoder hourglass",
     "entropy-mean": "--entropy mean",
 }
-# MAGNET from its first step on lets the language model forget its tokens (experiments/LOG.md, 2026-11-26): here it has
-# the start that SPEAK has.
 CPU = {
     **{
         name: flags
         for seed in SEEDS
         for name, flags in (
-            (f"magnet-warm-{seed}", f"--tokenizer magnet --prior 0.217 --exemplar-steps 200 --seed {seed}"),
+            (f"magnet-started-{seed}", f"--tokenizer magnet --prior 0.217 --exemplar-steps 200 --seed {seed}"),
             (f"speak-{seed}", f"--seed {seed}"),
         )
     },
     "whitespace": "--tokenizer whitespace",
     "dtp-unigram": "--tokenizer dtp-unigram",
     "dtp-entropy": "--tokenizer dtp-entropy",
-    "dtp-gumbel-warm": "--tokenizer dtp-gumbel --exemplar-steps 200",
+    "dtp-gumbel-started": "--tokenizer dtp-gumbel --exemplar-steps 200",
     "vanilla": "--tokenizer vanilla",
     "fixed": "--tokenizer fixed",
     "magnet": "--tokenizer magnet --prior 0.217",

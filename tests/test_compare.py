@@ -49,13 +49,15 @@ def test_suites_cover_what_the_comparison_needs(compare: Any, tmp_path: Path) ->
         job.flags[job.flags.index("--tokenizer") + 1] if "--tokenizer" in job.flags else "speak" for job in jobs["main"]
     ]
     assert set(kinds) == set(SYSTEMS)
-    assert kinds.count("speak") == kinds.count("magnet") == 3
+    assert kinds.count("speak") == 3
+    started = ["--exemplar-steps" in job.flags for job in jobs["main"] if "magnet" in job.flags]
+    assert sorted(started) == [False] * 3 + [True] * 3
     assert all("--seed" in job.flags and "--steps" in job.flags for suite in jobs.values() for job in suite)
     folders = [job.folder for suite in jobs.values() for job in suite]
     assert len(set(folders)) == len(folders)
     assert {job.preset for job in jobs["cpu"]} == {"compare-cpu"}
     needs = {job.folder.name: job.vocabulary for job in jobs["cpu"]}
-    assert needs["magnet-warm-1"] == needs["speak-2"] == "5000"
+    assert needs["magnet-started-1"] == needs["speak-2"] == "5000"
     assert needs["magnet"] == needs["whitespace"] == ""
 
 
