@@ -36,6 +36,7 @@ GTOK = Path(__file__).resolve().parent / "gtok.py"
 SUITES = ("main", "frontier", "ablations", "languages", "cpu")
 SEEDS = (1, 2, 3)
 LANGUAGES = ("en", "fi", "he", "vi")
+PARTS = ("train.txt", "valid.txt", "test.txt")
 
 MAIN = {
     "vanilla": "--tokenizer vanilla",
@@ -182,13 +183,25 @@ def compare(arguments: argparse.Namespace) -> int:
     """Run what is not finished."""
     if arguments.jobs < 1:
         raise SpeakError(f"--jobs is {arguments.jobs}; allowed: at least 1")
+    if arguments.steps is not None and arguments.steps < 1:
+        raise SpeakError(f"--steps is {arguments.steps}; allowed: at least 1")
     if not arguments.data.is_dir():
-        raise SpeakError(f"{arguments.data}: no such folder; make one with python experiments/corpora.py")
+        raise SpeakError(f"{arguments.data}: no folder; make one with python experiments/corpora.py")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise SpeakError(f"{arguments.out}: a file; --out is a folder for the suites")
     every = [
         job for suite in arguments.suites for job in jobs_of(suite, arguments.data, arguments.out, arguments.steps)
     ]
+    for folder in sorted({job.data for job in every}):
+        if missing := [name for name in PARTS if not (folder / name).is_file()]:
+            raise SpeakError(
+                f"{folder}: holds no {' and no '.join(missing)}; make the parts with python experiments/corpora.py"
+            )
     left = [job for job in every if not (job.folder / "results.json").is_file()]
+    begun = sum((job.folder / "config.json").is_file() for job in every)
     print(f"{len(every)} runs, {len(every) - len(left)} of them finished", flush=True)
+    if begun and (arguments.steps is not None or arguments.flags):
+        print(f"--steps and --flags are for new runs; {begun} have begun and keep their own settings", flush=True)
     shared = {
         (job.data, job.vocabulary): arguments.out / f"exemplar-{job.data.name}-{job.vocabulary}.json"
         for job in left

@@ -82,7 +82,9 @@ def test_runs_are_made_once_and_resumed(
         TINY,
     ]
     assert compare.main(command) == 0
-    assert "2 runs finished, 0 failed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 runs finished, 0 failed" in told
+    assert "keep their own settings" not in told
     results = {
         name: json.loads((out / "cpu" / name / "results.json").read_text("utf-8")) for name in ("fixed", "speak")
     }
@@ -94,7 +96,9 @@ def test_runs_are_made_once_and_resumed(
     (out / "cpu" / "speak" / "results.json").unlink()  # as if stopped before its end
     stamp = (out / "cpu" / "fixed" / "results.json").stat().st_mtime_ns
     assert compare.main(command) == 0
-    assert "2 runs, 1 of them finished" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 runs, 1 of them finished" in told
+    assert "2 have begun and keep their own settings" in told
     assert (out / "cpu" / "fixed" / "results.json").stat().st_mtime_ns == stamp
     again = json.loads((out / "cpu" / "speak" / "results.json").read_text("utf-8"))["metrics"]
     assert again["test_bpc"] == results["speak"]["metrics"]["test_bpc"]
@@ -111,11 +115,24 @@ def test_a_failed_run_is_told(
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--jobs", "0"], "--jobs is 0"), (["--data", "nowhere"], "nowhere: no such folder")],
+    [
+        (["--jobs", "0"], "--jobs is 0"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--data", "nowhere"], "nowhere: no folder"),
+        (["--out", __file__], "a file; --out is a folder"),
+    ],
 )
 def test_bad_input(compare: Any, texts: Path, tmp_path: Path, flags: list[str], message: str, capsys: Any) -> None:
     assert compare.main(["cpu", "--data", str(texts), "--out", str(tmp_path / "out"), *flags]) != 0
     assert message in capsys.readouterr().err
+
+
+def test_every_part_of_the_text_is_needed(compare: Any, texts: Path, tmp_path: Path, capsys: Any) -> None:
+    """Before any run: each would fail at its end otherwise."""
+    (texts / "valid.txt").unlink()
+    assert compare.main(["cpu", "--data", str(texts), "--out", str(tmp_path / "out")]) != 0
+    assert "holds no valid.txt" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_languages_need_their_folders(compare: Any, texts: Path, tmp_path: Path, capsys: Any) -> None:
