@@ -99,7 +99,6 @@ CPU = {
     "vanilla": "--tokenizer vanilla",
     "fixed": "--tokenizer fixed",
     "magnet": "--tokenizer magnet --prior 0.217",
-    **{f"speak-proxy-steps-{seed}": f"--proxy-steps 200 --seed {seed}" for seed in SEEDS},
 }
 LANGUAGE_SYSTEMS = {
     "vanilla": "--tokenizer vanilla",

@@ -69,7 +69,7 @@ COMPARE_CPU = dataclasses.replace(
     model=dataclasses.replace(COMPARE.model, width=128, inner=512, shortened_layers=4),
     training=dataclasses.replace(
         COMPARE.training,
-        steps=1200,
+        steps=2000,
         batch=16,
         window=256,
         warmup=100,
