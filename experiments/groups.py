@@ -101,8 +101,7 @@ class Setting:
 
     def systems(self) -> list[str]:
         """Those that have runs, in the order of the paper, unknown ones at the end."""
-        present = {variant.system for variant in self.variants}
-        return [s for s in SYSTEMS if s in present] + sorted(present - set(SYSTEMS))
+        return in_order({variant.system for variant in self.variants})
 
     def of(self, system: str) -> list[Variant]:
         return [variant for variant in self.variants if variant.system == system]
@@ -154,6 +153,11 @@ class Setting:
         others = [o.config for o in self.frontier(variant.system)]
         keys = sorted({key for o in others for key in differing(o, variant.config)})
         return {key: variant.config.get(key) for key in keys}
+
+
+def in_order(systems: set[str]) -> list[str]:
+    """As in the paper's Table 1, unknown ones at the end."""
+    return [system for system in SYSTEMS if system in systems] + sorted(systems - set(SYSTEMS))
 
 
 def is_rate_knob(key: str) -> bool:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from ablations import OTHER, TABLE_3, TABLE_5, ablation
 from cells import NONE, against, markdown, number, of, p_value, percent, share, spread
 from curves import equal_budgets
-from groups import BUDGET, REFERENCES, Setting, Variant, pareto
+from groups import BUDGET, REFERENCES, Setting, Variant, in_order, pareto
 from selection import add_selection, select
 
 from speak_neuro.command import check_writable, run_command, write_or_print
@@ -104,7 +104,7 @@ def facts(setting: Setting) -> str:
 
 def overview(found: Sequence[Setting]) -> str:
     """Systems x data sets: BPC and SF of the main variants."""
-    systems = list(dict.fromkeys(system for setting in found for system in setting.systems()))
+    systems = in_order({system for setting in found for system in setting.systems()})
     rows = []
     for system in systems:
         cells = []

@@ -14,6 +14,7 @@ from comparison_fixtures import comparison, run
 
 ROOT = Path(__file__).resolve().parent.parent
 EN_DASH = "\u2013"
+STARTED = ("magnet, started", "magnet, started, sampled")
 
 
 @pytest.fixture
@@ -183,8 +184,12 @@ def test_runs_with_a_start_are_a_system_of_their_own(script: Any, tmp_path: Path
     runs.append(run("magnet", 1, 2.0, 5.0, training_exemplar_steps=20, other=other))
     runs.append(run("dtp-unigram", 1, 2.3, 5.0, training_exemplar_steps=20))
     settings = found(script, runs, tmp_path)
-    table = rows(script("tables").render(settings, "x"), "### en")
-    assert list(table) == ["system", "dtp-unigram", "magnet", "magnet, started", "magnet, started, sampled", "speak"]
+    render = script("tables").render
+    both = [*settings, *found(script, [run("speak", 1, 2.1, 4.0, "fi"), run("fixed", 1, 2.1, 4.0, "fi")], tmp_path)]
+    overview = list(rows(render(both, "x"), "## Table 1"))
+    assert overview == ["BPC (SF)", "fixed", "dtp-unigram", "magnet", *STARTED, "speak"]
+    table = rows(render(settings, "x"), "### en")
+    assert list(table) == ["system", "dtp-unigram", "magnet", *STARTED, "speak"]
     assert table["magnet, started"][1:4] == ["2.0000", "5.00", "1"]
     assert table["magnet, started, sampled"][1] == "2.4000"
     assert table["system"][4:8] == ["BPC against magnet", "p", "BPC against magnet, started", "p"]
