@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from curves import AXES, curve
-from groups import Setting
+from groups import VIEWS, Setting
 from seeds import sample
 from selection import add_selection, select
 
@@ -32,7 +32,9 @@ COLOURS = {
     "dtp-entropy": "#17becf",
     "dtp-unigram": "#2ca02c",
     "dtp-gumbel": "#9467bd",
+    "dtp-gumbel, started": "#e377c2",
     "magnet": "#1f77b4",
+    "magnet, started": "#ff7f0e",
     "speak": "#d62728",
 }
 COLUMNS = 3
@@ -111,7 +113,12 @@ def curves(setting: Setting) -> dict[str, dict[str, Any]]:
 
 def colour(system: str) -> str:
     """The second view of a system's runs has the first's colour."""
-    return COLOURS.get(system.partition(",")[0], "#000000")
+    return COLOURS.get(first_view(system), "#000000")
+
+
+def first_view(system: str) -> str:
+    name, _, view = system.rpartition(", ")
+    return name if view in VIEWS else system
 
 
 def canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -154,9 +161,9 @@ def draw_frontier(numbers: dict[str, Any], path: Path) -> None:
                 [point["bpc"] for point in points],
                 xerr=[point["sf_deviation"] or 0.0 for point in points],
                 yerr=[point["bpc_deviation"] or 0.0 for point in points],
-                fmt="o--" if "," in system else "o-",
+                fmt="o-" if system == first_view(system) else "o--",
                 markersize=4 if system != "speak" else 6,
-                markerfacecolor="white" if "," in system else colour(system),
+                markerfacecolor=colour(system) if system == first_view(system) else "white",
                 linewidth=1.2,
                 capsize=2,
                 color=colour(system),
