@@ -99,6 +99,8 @@ CPU = {
     "vanilla": "--tokenizer vanilla",
     "fixed": "--tokenizer fixed",
     "magnet": "--tokenizer magnet --prior 0.217",
+    "speak-hourglass": "--encoder hourglass",
+    "speak-entropy-mean": "--entropy mean",
 }
 LANGUAGE_SYSTEMS = {
     "vanilla": "--tokenizer vanilla",
