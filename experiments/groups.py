@@ -117,8 +117,8 @@ class Setting:
         candidates = [variant for variant in candidates if len(variant.bpc) == most]
         if len(candidates) == 1:
             return candidates[0]
-        name, _, view = system.rpartition(", ")
-        if view in VIEWS and (first := self.main(name)) is not None:  # two views of a system are of the same runs
+        viewed = first_view(system)
+        if viewed != system and (first := self.main(viewed)) is not None:  # two views of a system are of the same runs
             return next((variant for variant in candidates if variant.config == first.config), candidates[0])
         if system != "speak":
             own = self.main("speak")
@@ -153,6 +153,12 @@ class Setting:
         others = [o.config for o in self.frontier(variant.system)]
         keys = sorted({key for o in others for key in differing(o, variant.config)})
         return {key: variant.config.get(key) for key in keys}
+
+
+def first_view(system: str) -> str:
+    """The system whose runs `system` scores with boundaries found the other way; itself where it is no second view."""
+    name, _, view = system.rpartition(", ")
+    return name if view in VIEWS else system
 
 
 def in_order(systems: set[str]) -> list[str]:

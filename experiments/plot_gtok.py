@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from curves import AXES, curve
-from groups import VIEWS, Setting
+from groups import Setting, first_view
 from seeds import sample
 from selection import add_selection, select
 
@@ -114,11 +114,6 @@ def curves(setting: Setting) -> dict[str, dict[str, Any]]:
 def colour(system: str) -> str:
     """The second view of a system's runs has the first's colour."""
     return COLOURS.get(first_view(system), "#000000")
-
-
-def first_view(system: str) -> str:
-    name, _, view = system.rpartition(", ")
-    return name if view in VIEWS else system
 
 
 def canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
