@@ -126,6 +126,10 @@ class TableTokenizer:
         self._seen = 0
         self._scanner: Scanner | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """As it was made, whatever it has seen: the same tokenizer is the same bytes, so a cache's key holds."""
+        return {**self.__dict__, "_seen": 0, "_scanner": None}
+
     def compiled(self, characters: int) -> bool:
         """Whether to use compiled code for the next `characters`."""
         if self.backend != "auto":

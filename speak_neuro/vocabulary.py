@@ -80,6 +80,10 @@ class Vocabulary:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what use has computed: the same vocabulary is the same bytes, so a cache's key holds."""
+        return {"tokens": self.tokens, "counts": self.counts}
+
     @cached_property
     def _ids(self) -> dict[bytes, int]:
         return {token: BYTES + index for index, token in enumerate(self.tokens)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_fixtures import make_table
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.table import write_arrays
-from speak_neuro.table_text import padded
+from speak_neuro.table_text import TableTokenizer, padded
 from speak_neuro.vocabulary import BYTES, FORMAT, LONGEST, SCHEMA_VERSION, TokenCounter, Vocabulary
 
 COUNTS = {b"the": 9, b"and": 9, "é".encode(): 3, b"a": 100, b"x" * 65: 50, b"once": 1, b"\xed\xa0\x80": 2, b"": 4}
@@ -128,3 +130,17 @@ def test_the_hash_spreads() -> None:
     assert 2 * used.sum() <= len(slots)
     runs = np.diff(np.flatnonzero(~used))
     assert runs.max() < 64  # the longest walk over used slots
+
+
+def test_use_changes_no_byte() -> None:
+    """A pickled tokenizer is a cache's key: what it has seen is no part of it."""
+    vocabulary = Vocabulary.build({b"the": 3, b" a": 2}, 300)
+    tokenizer = TableTokenizer(make_table(), vocabulary, "auto")
+    before = pickle.dumps(vocabulary), pickle.dumps(tokenizer)
+    tokenizer.decode(tokenizer.encode("the cat and a dog"))
+    tokenizer.encode_batch(["the cat"] * 3)
+    assert tokenizer.scanner is not None
+    assert vocabulary.slots is not None
+    assert (pickle.dumps(vocabulary), pickle.dumps(tokenizer)) == before
+    again = pickle.loads(before[1])
+    assert again.encode("the cat and a dog").tolist() == tokenizer.encode("the cat and a dog").tolist()

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Regex, Tokenizer, models, pre_tokenizers
 
+from speak_neuro.byte_alphabet import ALPHABET, raw_bytes, signs
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pieces import WORD, PieceModel, check_encodable
 
@@ -32,26 +34,12 @@ PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|
 """English endings; letters and marks; digits; other signs; each with one space before it; runs of white space."""
 
 
-def _alphabet() -> dict[int, str]:
-    """A printable sign for each byte: the byte's own where it has one, else one from U+0100 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
-
-
-ALPHABET = _alphabet()
-_BYTE = {ord(sign): byte for byte, sign in ALPHABET.items()}
 SPACE = ALPHABET[ord(" ")]
 
 
 def to_bytes(text: str) -> str:
     """`text` in the alphabet of bytes, the word's sign as a space."""
-    return text.replace(WORD, " ").encode("utf-8").decode("latin-1").translate(ALPHABET)
-
-
-def raw_bytes(signs: str) -> bytes:
-    """The bytes that a string of the alphabet stands for."""
-    return signs.translate(_BYTE).encode("latin-1")
+    return signs(text.replace(WORD, " ").encode("utf-8"))
 
 
 def join_characters(parts: Sequence[str]) -> list[str]:
@@ -76,6 +64,10 @@ class ByteUnigram:
         self.pieces = pieces
         self.pad = pieces.special.get("<pad>", 1)
         """Fills the places behind a form."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what use has computed: the same model is the same bytes, whatever it has seen."""
+        return {"pieces": self.pieces, "pad": self.pad}
 
     @cached_property
     def symbols(self) -> list[str]:

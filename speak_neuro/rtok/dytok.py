@@ -21,8 +21,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.byte_alphabet import raw_bytes
 from speak_neuro.errors import SpeakError
-from speak_neuro.rtok.byte_unigram import ByteUnigram, join_characters, raw_bytes, to_bytes
+from speak_neuro.rtok.byte_unigram import ByteUnigram, join_characters, to_bytes
 from speak_neuro.rtok.merging import Merger, Pair
 
 FloatArray = npt.NDArray[np.float64]

@@ -60,6 +60,10 @@ class PieceModel:
     def __len__(self) -> int:
         return len(self.pieces)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what use has computed: the same model is the same bytes, whatever it has seen."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("special", "_tokenizer")}
+
     @cached_property
     def special(self) -> dict[str, int]:
         """Ids of the special pieces that the vocabulary has, by name."""
