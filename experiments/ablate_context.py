@@ -74,10 +74,12 @@ def ablate(arguments: argparse.Namespace) -> int:
     """Train what is missing and print the table."""
     if arguments.json is not None:
         check_writable(arguments.json)
+    # What is named twice is one: a run must not count twice in a mean.
+    arguments.seeds = list(dict.fromkeys(arguments.seeds))
     variants = []
-    for encoder in arguments.encoders:
+    for encoder in dict.fromkeys(arguments.encoders):
         takes_context = encoder in ("convolution", "window")
-        variants += [(encoder, k) for k in (arguments.contexts if takes_context else [0])]
+        variants += [(encoder, k) for k in (dict.fromkeys(arguments.contexts) if takes_context else [0])]
     rows = []
     for encoder, k in variants:
         results = [one_run(arguments, encoder, k, seed) for seed in arguments.seeds]

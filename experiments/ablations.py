@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cells import NONE, against, markdown, of, p_value, percent, spread
+from cells import NONE, P, against, markdown, of, p_value, percent, spread
 from groups import REFERENCES, Setting, Variant, is_rate_knob
 from seeds import sample
 
@@ -54,7 +54,7 @@ def ablation(setting: Setting, title: str) -> str:
         row = [described(changed), *scores(variant), percent(difference), p_value(difference)]
         row += compared_with(variant, references.values())
         rows.append(row + ([paper_direction(changed) or NONE] if directed else []))
-    head = ["SPEAK with", "BPC", "SF", "hard resets", "seeds", "BPC against the first row", "p"]
+    head = ["SPEAK with", "BPC", "SF", "hard resets", "seeds", "BPC against the first row", P]
     head += [f"against {name}" for name in references]
     table = markdown(head + (["paper"] if directed else []), rows)
     return f"### {setting.label}\n\n{table}"

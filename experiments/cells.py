@@ -9,6 +9,8 @@ from groups import Variant
 from seeds import Comparison, Sample, compare, sample
 
 NONE = "–"
+P = "p: t / sign (pairs)"
+"""The head of `p_value`'s column."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,12 +39,13 @@ def percent(comparison: Comparison | None) -> str:
 
 
 def p_value(comparison: Comparison | None) -> str:
-    """p, or why there is none."""
+    """p of the paired t-test and of the sign test, and how many pairs; or why there is none."""
     if comparison is None:
         return NONE
-    if comparison.p is None:
+    if comparison.p is None or comparison.sign is None:
         return comparison.why or NONE
-    return "< 0.0001" if comparison.p < 1e-4 else f"{comparison.p:.2g}"
+    t = "< 0.0001" if comparison.p < 1e-4 else f"{comparison.p:.2g}"
+    return f"{t} / {comparison.sign:.2g} ({comparison.pairs})"
 
 
 def share(part: int, whole: int) -> str:
@@ -50,9 +53,9 @@ def share(part: int, whole: int) -> str:
 
 
 def against(variant: Variant, reference: Variant | None) -> Comparison | None:
-    """The difference and its test; no test between two views of the same runs, which are not independent samples."""
+    """The difference and its test; none between two views of the same runs, which differ by no training."""
     if reference is None or reference is variant or not variant.bpc or not reference.bpc:
         return None
-    found = compare(variant.bpc, reference.bpc)
+    found = compare(variant.by_seed, reference.by_seed)
     same = variant.config == reference.config
-    return dataclasses.replace(found, p=None, why="no test: the same runs") if same else found
+    return dataclasses.replace(found, p=None, sign=None, why="no test: the same runs") if same else found

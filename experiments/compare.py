@@ -191,7 +191,9 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise SpeakError(f"{arguments.out}: a file; --out is a folder for the suites")
     every = [
-        job for suite in arguments.suites for job in jobs_of(suite, arguments.data, arguments.out, arguments.steps)
+        job
+        for suite in dict.fromkeys(arguments.suites)  # named twice it is one: two processes must not write one folder
+        for job in jobs_of(suite, arguments.data, arguments.out, arguments.steps)
     ]
     for folder in sorted({job.data for job in every}):
         if missing := [name for name in PARTS if not (folder / name).is_file()]:

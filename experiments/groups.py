@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from records import Record
+from records import Record, merge
 from seeds import Sample, sample
 
 from speak_neuro.config import SAMPLED
@@ -43,9 +43,6 @@ started" are other runs, which began as dtp-unigram (`--exemplar-steps`)."""
 VIEWS = ("sampled", "likeliest")
 REFERENCES = ("magnet", "magnet, sampled", "magnet, started")
 BUDGET = ("training.steps", "training.batch", "training.window")
-SEED = "training.seed"
-UNSEEN = (SEED, "training.evaluate_every", "training.evaluate_characters")
-"""Settings without influence on what is trained, or averaged over."""
 RATE_KNOBS = (
     "tokenizer.fixed_length",
     "tokenizer.prior",
@@ -70,6 +67,11 @@ class Variant:
     @property
     def bpc(self) -> list[float]:
         return [run.bpc for run in self.runs if run.bpc is not None]
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """BPC of each seed; `settings` sees to it that a seed is there once."""
+        return {run.seed: run.bpc for run in self.runs if run.bpc is not None}
 
     @property
     def sf(self) -> list[float]:
@@ -181,8 +183,11 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def settings(records: Iterable[Record]) -> list[Setting]:
-    """The settings of all runs, in the order in which they first come."""
-    chosen = [started(record) for record in records]
+    """The settings of all runs, in the order in which they first come.
+
+    Runs are merged here too: data sets that were renamed may have become one.
+    """
+    chosen = [started(record) for record in merge(records)]
     if not chosen:
         raise SpeakError("no finished run; let one end first")
     grouped: dict[tuple[Any, ...], list[Record]] = {}
@@ -193,7 +198,7 @@ def settings(records: Iterable[Record]) -> list[Setting]:
     for key, runs in grouped.items():
         by_variant: dict[tuple[str, str], Variant] = {}
         for run in runs:
-            config = {k: v for k, v in run.config.items() if k not in UNSEEN}
+            config = run.chosen
             variant = by_variant.setdefault((run.system, repr(sorted(config.items()))), Variant(run.system, config))
             variant.runs.append(run)
         found.append(Setting(runs[0].dataset, labels[key], list(by_variant.values())))

@@ -76,7 +76,8 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         check_writable(arguments.json)
     flags = arguments.flags[1:] if arguments.flags[:1] == ["--"] else arguments.flags
-    names = [(tokenizer, seed) for seed in arguments.seeds for tokenizer in arguments.tokenizers]
+    # A run that is named twice is one run: two processes must not write one folder.
+    names = list(dict.fromkeys((tokenizer, seed) for seed in arguments.seeds for tokenizer in arguments.tokenizers))
     arguments.out.mkdir(parents=True, exist_ok=True)
     waiting = [name for name in names if not (folder_of(arguments.out, *name) / "results.json").is_file()]
     # The tokenizer that learns takes longest: it goes first.
@@ -144,7 +145,7 @@ def start(arguments: argparse.Namespace, variant: str, seed: int, flags: Sequenc
 def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
     """The records of all finished runs, written to `--json`."""
     files = [folder_of(arguments.out, *name) / "results.json" for name in names]
-    records = [record for file in files if file.is_file() for record in rtok_tables.read(file)]
+    records = rtok_tables.read_all([file for file in files if file.is_file()])
     if arguments.json and records:
         devices = sorted({record["device"] for record in records})
         command = f"python experiments/{arguments.command_line}"

@@ -5,8 +5,8 @@
 
 A row per tokenizer and setting: score (span F1 or accuracy, in percent) and average sequence length on every split,
 mean ± standard deviation over seeds; then the means over the splits, and by how much the sequences are longer (+) or
-shorter (-) than those of zett-original. With two seeds or more of both, p is Welch's two-sided t-test of the mean score
-against `--against`.
+shorter (-) than those of zett-original. With two common seeds or more, p is the paired t-test and the sign test of the
+mean score against `--against` with the same encoder, data and training (`seeds`). The same run given twice counts once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,36 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from cells import NONE, P, p_value
+from same_run import check_agreement, distinct
 from seeds import compare
 
 from speak_neuro.command import check_writable, result_record, run_command, write_json, write_or_print
 from speak_neuro.errors import SpeakError
 
 ORIGINAL = "zett-original"
-NONE = "–"
+MEASURED = (
+    "evaluations",
+    "selected_epoch",
+    "selected_score",
+    "training_seconds",
+    "curve",
+    "merges",
+    "parameters_trained",
+    "parameters_encoder",
+    "parameters_tokenizer",
+)
+"""What a run found; everything else of its metrics was chosen, and with the seed decides which run it is."""
+OWN = ("tokenizer", "mimic", "entropy", "config.neuron", "config.speak")
+"""What is chosen about the tokenizer alone: two tokenizers are compared where all else is equal."""
+REPEATS = 1e-9
+"""Relative difference up to which a score is the same number: the results are copies, not new evaluations."""
 TITLES = {"uner": ("Table 6: UNER, span F1 in percent", "F1"), "xnli": ("Table 2: XNLI, accuracy in percent", "acc.")}
 
 
@@ -51,7 +69,7 @@ def tables(arguments: argparse.Namespace) -> int:
     for path in (arguments.out, arguments.json):
         if path:
             check_writable(path)
-    records = [record for path in arguments.results for record in read(path)]
+    records = read_all(arguments.results)
     if not records:
         raise SpeakError("no result is given; name results.json of runs of experiments/rtok.py")
     text = "\n".join(render(task, part, arguments.against) for task, part in by_task(records).items())
@@ -61,6 +79,48 @@ def tables(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, result_record(command, {"runs": records}, "; ".join(devices)))
     write_or_print(text, arguments.out)
     return 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's record, and where it was found."""
+
+    record: dict[str, Any]
+    place: str
+
+    @property
+    def run(self) -> str:
+        """Equal for the same run in two places."""
+        seed = self.record["metrics"]["config"]["training"]["seed"]
+        return json.dumps([row_of(self.record["metrics"]), seed], sort_keys=True)
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        metrics = self.record["metrics"]
+        return {
+            f"{kind} on {split}": found.get(kind)
+            for split, found in metrics["evaluations"].items()
+            for kind in (metrics["score"], "average_length")
+        }
+
+
+def read_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The records of all runs of the files, each once."""
+    results = []
+    for path in paths:
+        records = read(path)
+        places = [str(path) if len(records) == 1 else f"{path}, run {n}" for n in range(1, len(records) + 1)]
+        results += [Result(record, place) for record, place in zip(records, places, strict=True)]
+    return [result.record for result in distinct(results, lambda result: result.run, joined)]
+
+
+def joined(first: Result, second: Result) -> Result:
+    """Two results of one run, which agree: the splits of both."""
+    scores = (first.scores, second.scores)
+    check_agreement((first.place, second.place), scores, dict.fromkeys([*scores[0], *scores[1]], REPEATS))
+    metrics = first.record["metrics"]
+    evaluations = {**second.record["metrics"]["evaluations"], **metrics["evaluations"]}
+    return Result({**first.record, "metrics": {**metrics, "evaluations": evaluations}}, first.place)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -85,31 +145,51 @@ def by_task(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return found
 
 
+def row_of(run: dict[str, Any]) -> dict[str, Any]:
+    """All that was chosen about a run but its seed, flat: "config.training.epochs" -> 3. Data by their digest."""
+    row: dict[str, Any] = {}
+    for name, value in run.items():
+        if name == "config":
+            row.update({f"config.{s}.{key}": v for s, part in value.items() for key, v in part.items()})
+        elif name == "data":
+            row["data"] = value.get("sha256") or json.dumps(value, sort_keys=True)
+        elif name not in MEASURED:
+            row[name] = value
+    row.pop("config.training.seed", None)
+    return row
+
+
+def rows_of(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each row, which differ in the seed alone, by the row's name."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        found.setdefault(json.dumps(row_of(run), sort_keys=True), []).append(run)
+    return {row_name(part[0], runs): part for part in found.values()}
+
+
 def render(task: str, runs: Sequence[dict[str, Any]], against: str) -> str:
     """One task's table."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        rows.setdefault(row_name(run, runs), []).append(run)
+    rows = rows_of(runs)
     splits = [s for s in runs[0]["evaluations"] if all(s in run["evaluations"] for run in runs)]
     if not splits:
         raise SpeakError(f"the runs of {task} have no evaluated split in common; evaluate them on the same splits")
     title, unit = TITLES[task]
-    head = ["tokenizer", "seeds", *(f"{s} {unit} / length" for s in splits), f"mean {unit}", "ΔLen", f"p ({against})"]
-    original = next((part for name, part in rows.items() if part[0]["tokenizer"] == ORIGINAL), None)
-    other = next((part for name, part in rows.items() if part[0]["tokenizer"] == against), None)
+    head = ["tokenizer", "seeds", *(f"{s} {unit} / length" for s in splits), f"mean {unit}", "ΔLen"]
+    head.append(f"{P}, against {against}")
     lines = [f"### {title}", "", table_line(head), table_line(["---"] * len(head))]
     for name, part in rows.items():
         score = part[0]["score"]
-        cells = [name, str(len({run["config"]["training"]["seed"] for run in part}))]
+        cells = [name, str(len(part))]
         for split in splits:
             scores = [100 * run["evaluations"][split][score] for run in part]
             lengths = [run["evaluations"][split]["average_length"] for run in part]
             cells.append(f"{spread(scores)} / {statistics.mean(lengths):.2f}")
-        cells.append(spread(mean_scores(part, splits)))
+        cells.append(spread(list(mean_scores(part, splits).values())))
+        original = reference(part, rows, ORIGINAL)
         cells.append(NONE if original is None else f"{shorter(part, original, splits):+.1f} %")
-        scores = mean_scores(other, splits) if other is not None and other is not part else [0.0]
-        p = compare(mean_scores(part, splits), scores).p if any(scores) else None
-        cells.append(NONE if p is None else f"{p:.3f}")
+        other = reference(part, rows, against)
+        tested = other is not None and other is not part
+        cells.append(p_value(compare(mean_scores(part, splits), mean_scores(other, splits)) if tested else None))
         lines.append(table_line(cells))
     trained = sorted({run["train"] for run in runs})
     models = sorted({f"{run['model']} with {run['embedder']}" for run in runs})
@@ -117,22 +197,47 @@ def render(task: str, runs: Sequence[dict[str, Any]], against: str) -> str:
     return "\n".join([*lines, "", about, ""])
 
 
+def reference(
+    part: list[dict[str, Any]], rows: dict[str, list[dict[str, Any]]], tokenizer: str
+) -> list[dict[str, Any]] | None:
+    """The row of `tokenizer` that has in common with `part` all that is not the tokenizer's own; none if not one."""
+    if part[0]["tokenizer"] == tokenizer:
+        return part
+    found = [other for other in rows.values() if other[0]["tokenizer"] == tokenizer and common(other) == common(part)]
+    return found[0] if len(found) == 1 else None
+
+
+def common(part: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in row_of(part[0]).items() if not name.startswith(OWN)}
+
+
 def row_name(run: dict[str, Any], runs: Sequence[dict[str, Any]]) -> str:
-    """The tokenizer, with the settings in which runs of that tokenizer differ."""
-    same = [other for other in runs if other["tokenizer"] == run["tokenizer"]]
-    parts = []
-    for section, values in run["config"].items():
-        for name, value in values.items():
-            if name != "seed" and any(other["config"][section][name] != value for other in same):
-                parts.append(f"{name.replace('_', ' ')} {value}")
+    """The tokenizer, with everything chosen in which runs of that tokenizer differ; the embedder where any two do."""
+    row = row_of(run)
+    same = [row_of(other) for other in runs if other["tokenizer"] == run["tokenizer"]]
+    names = {name: None for other in [row, *same] for name in other}
+    shown = [name for name in names if any(other.get(name) != row.get(name) for other in same)]
+    parts = [told(name, row.get(name)) for name in shown if name != "embedder"]
     if any(other["embedder"] != run["embedder"] for other in runs):
         parts.append(run["embedder"])
     return run["tokenizer"] + (f" ({', '.join(parts)})" if parts else "")
 
 
-def mean_scores(part: Sequence[dict[str, Any]], splits: Sequence[str]) -> list[float]:
-    """Each run's mean score over the splits, in percent."""
-    return [100 * statistics.mean(run["evaluations"][s][run["score"]] for s in splits) for run in part]
+def told(name: str, value: Any) -> str:
+    """A setting in words; texts that are mimicked by their names, data by the beginning of their digest."""
+    if isinstance(value, list):
+        value = " ".join(map(str, value)) or "none"
+    elif name == "data":
+        value = str(value)[:8]
+    return f"{name.rpartition('.')[2].replace('_', ' ')} {value}"
+
+
+def mean_scores(part: Sequence[dict[str, Any]], splits: Sequence[str]) -> dict[int, float]:
+    """Each seed's mean score over the splits, in percent."""
+    return {
+        run["config"]["training"]["seed"]: 100 * statistics.mean(run["evaluations"][s][run["score"]] for s in splits)
+        for run in part
+    }
 
 
 def shorter(part: Sequence[dict[str, Any]], original: Sequence[dict[str, Any]], splits: Sequence[str]) -> float:

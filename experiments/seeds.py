@@ -1,19 +1,26 @@
-"""Statistics over seeds: mean, standard deviation, and Welch's two-sample t-test (needs the extra `stats`).
+"""Statistics over seeds: mean, standard deviation, and tests of two systems paired by seed (needs the extra `stats`).
 
-    t = (mean_a - mean_b) / sqrt(s_a^2 / n_a + s_b^2 / n_b)          s the sample standard deviation (n - 1)
+    d_s = value of the system with seed s - value of the reference with seed s        s in the seeds of both
+    t = mean(d) / (deviation(d) / sqrt(n))         compared with Student's t of n - 1 degrees of freedom, two-sided
+    sign test: how many d are below 0, compared with n throws of a fair coin, two-sided; d = 0 is left out
 
-compared with Student's t of Welch-Satterthwaite's degrees of freedom, two-sided. The groups may differ in size and in
-spread. A group of one seed has no spread: then there is no test, and the result says why.
+Seeds have to be paired: runs of one seed read the same text in the same order and begin with the same weights where
+they have the same sizes, so that two systems' scores move together from seed to seed. What they have in common is no
+evidence for or against a difference; a test of two independent samples counts it as noise. With fewer than two common
+seeds there is no test, and the result says why.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speak_neuro.errors import MissingExtra
+
+NO_SPREAD = 1e-9
+"""Deviation of the differences, relative to the values, up to which they are one number and rounding: no spread."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Sample:
     n: int
     mean: float
     deviation: float | None
-    """Sample standard deviation; None for a single seed."""
+    """Sample standard deviation (n - 1); None for a single seed."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,15 @@ class Comparison:
     """A system against the reference."""
 
     relative: float
-    """(mean - reference mean) / reference mean; below 0 is better for BPC."""
-    p: float | None
-    """Welch's two-sided p-value, or None and `why`."""
+    """(mean - reference mean) / reference mean, each over all its seeds; below 0 is better for BPC."""
+    pairs: int = 0
+    """Seeds that both have."""
+    difference: float | None = None
+    """Mean difference over the pairs."""
+    p: float | None = None
+    """The paired t-test's two-sided p-value, or None and `why`."""
+    sign: float | None = None
+    """The sign test's."""
     why: str | None = None
 
 
@@ -48,18 +61,26 @@ def sample(values: Sequence[float]) -> Sample:
     )
 
 
-def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
-    """A system's values against the reference system's, each over its own seeds."""
-    found, base = sample(values), sample(reference)
-    relative = (found.mean - base.mean) / base.mean
-    if found.deviation is None or base.deviation is None:
-        return Comparison(relative, None, f"no test: {found.n} and {base.n} seeds")
-    if found.deviation == 0 and base.deviation == 0:
-        return Comparison(relative, None, "no test: no spread over seeds")
+def compare(values: Mapping[int, float], reference: Mapping[int, float]) -> Comparison:
+    """A system's values against the reference's, each by seed."""
+    base = sample(list(reference.values())).mean
+    relative = (sample(list(values.values())).mean - base) / base
+    seeds = sorted(values.keys() & reference.keys())
+    if len(seeds) < 2:
+        common = "1 common seed" if seeds else "no common seed"
+        return Comparison(relative, len(seeds), why=f"no test: {common}")
+    pairs = [(values[seed], reference[seed]) for seed in seeds]
+    found = sample([a - b for a, b in pairs])
+    size = max(abs(value) for pair in pairs for value in pair)
+    if found.deviation is None or found.deviation <= NO_SPREAD * size:
+        return Comparison(relative, len(seeds), found.mean, why="no test: no spread over seeds")
     try:
-        from scipy.stats import ttest_ind_from_stats
+        from scipy import stats
     except ImportError:
         raise MissingExtra("scipy is not installed: pip install 'speak-neuro[stats]'") from None
-    groups = found.mean, found.deviation, found.n, base.mean, base.deviation, base.n
-    p = float(ttest_ind_from_stats(*groups, equal_var=False).pvalue)
-    return Comparison(relative, p if math.isfinite(p) else None, None if math.isfinite(p) else "no test: not finite")
+    p = float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
+    if not math.isfinite(p):
+        return Comparison(relative, len(seeds), found.mean, why="no test: not finite")
+    below, above = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
+    sign = float(stats.binomtest(below, below + above).pvalue)
+    return Comparison(relative, len(seeds), found.mean, p, sign)

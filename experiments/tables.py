@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from ablations import OTHER, TABLE_3, TABLE_5, ablation
-from cells import NONE, against, markdown, number, of, p_value, percent, share, spread
+from cells import NONE, P, against, markdown, number, of, p_value, percent, share, spread
 from curves import equal_budgets
 from groups import BUDGET, REFERENCES, Setting, Variant, in_order, pareto
 from selection import add_selection, select
@@ -26,10 +26,10 @@ from speak_neuro.command import check_writable, run_command, write_or_print
 
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
-    "difference in BPC as a percentage. p is Welch's two-sample t-test over seeds, two-sided. *NAME, sampled* is "
-    "the same runs scored with boundaries drawn as in training, as their original code "
-    "evaluates; NAME takes the likelier ones. *NAME, started* are runs that began as dtp-unigram, which the original "
-    "code does not have (`--exemplar-steps`)."
+    "difference in BPC as a percentage. p pairs the two systems by seed: the paired t-test, the sign test, both "
+    "two-sided, and in brackets the number of pairs. *NAME, sampled* is the same runs scored with boundaries drawn as "
+    "in training, as their original code evaluates; NAME takes the likelier ones. *NAME, started* are runs that began "
+    "as dtp-unigram, which the original code does not have (`--exemplar-steps`)."
 )
 ABOUT_BUDGETS = (
     "Where the systems stand on their way, at the largest steps, training time and compute that all of them reach "
@@ -137,7 +137,7 @@ def table_1(setting: Setting) -> str:
         rows.append([*row, label(setting, variant)])
     head = ["system", "BPC", "SF", "seeds"]
     for name in references:
-        head += [f"BPC against {name}", "p"]
+        head += [f"BPC against {name}", P]
     return markdown([*head, "knobs"], rows)
 
 

@@ -112,7 +112,7 @@ def tune(arguments: argparse.Namespace) -> int:
         "pieces": str(arguments.pieces),
     }
     cells = kept_cells(arguments.json, data.record, settings)
-    wanted = [(r, m, s) for s in arguments.seeds for r in arguments.rows for m in arguments.modes]
+    wanted = dict.fromkeys((r, m, s) for s in arguments.seeds for r in arguments.rows for m in arguments.modes)
     missing = [cell for cell in wanted if "/".join(map(str, cell)) not in cells]
     for row, mode, seed in tqdm(missing, unit="cell", disable=arguments.quiet):
         cells[f"{row}/{mode}/{seed}"] = score(data, row, mode, seed, arguments)

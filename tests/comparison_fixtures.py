@@ -61,8 +61,8 @@ def run(
 def comparison() -> dict[str, Any]:
     """The file of collect.py for the whole comparison."""
     runs = [run("vanilla", 1, 2.30, 1.0), run("whitespace", 1, 2.40, 5.5)]
-    for seed, shift in ((1, 0.0), (2, 0.01), (3, -0.01)):
-        runs.append(run("magnet", seed, 2.20 + shift, 4.0))
+    for seed, shift, its in ((1, 0.0, 0.01), (2, 0.01, 0.0), (3, -0.01, -0.01)):
+        runs.append(run("magnet", seed, 2.20 + its, 4.0))
         runs.append(run("speak", seed, 2.10 + shift, 4.2))
     runs += [run("magnet", 1, 2.15, 3.0, tokenizer_prior=0.33), run("magnet", 1, 2.35, 6.0, tokenizer_prior=0.15)]
     runs += [run("speak", 1, 2.25, 5.5, training_rate_limit=0.18)]

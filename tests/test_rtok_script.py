@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import shutil
 import signal
@@ -36,12 +36,7 @@ Rtok = Callable[..., int]
 def script(name: str) -> ModuleType:
     sys.path.insert(0, str(ROOT / "experiments"))
     try:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(ROOT / "experiments"))
 
@@ -249,31 +244,3 @@ def test_runs_side_by_side_and_their_table(encoder: Path, tmp_path: Path, capsys
     assert [p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/results.json")] == times
     assert script("rtok_tables").main([str(tmp_path / "all.json"), "--out", str(tmp_path / "table.md")]) == 0
     assert (tmp_path / "table.md").read_text(encoding="utf-8").strip() in text
-
-
-def made_up(tokenizer: str, seed: int, f1: float, length: float, **training: Any) -> dict[str, Any]:
-    config = {"training": {"seed": seed, "epochs": 3, **training}, "speak": {}}
-    found = {"en_ewt:dev": {"f1": f1, "average_length": length}}
-    metrics = {"task": "uner", "tokenizer": tokenizer, "score": "f1", "evaluations": found, "config": config}
-    return {"device": "d", "metrics": {**metrics, "model": "m", "embedder": "fvt", "train": "en_ewt:train"}}
-
-
-def test_a_table_by_hand() -> None:
-    runs = [
-        *(made_up("zett-original", seed, 0.70, 20.0) for seed in (1, 2)),
-        *(made_up("dytok-50", seed, f1, 18.0) for seed, f1 in ((1, 0.71), (2, 0.72))),
-        *(made_up("speak", seed, f1, 16.0) for seed, f1 in ((1, 0.75), (2, 0.76))),
-        made_up("speak", 1, 0.5, 10.0, epochs=1),
-    ]
-    text = script("rtok_tables").render("uner", [run["metrics"] for run in runs], "dytok-50")
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert lines[2] == "| zett-original | 2 | 70.00 ± 0.00 / 20.00 | 70.00 ± 0.00 | +0.0 % | 0.205 |"
-    assert lines[3] == "| dytok-50 | 2 | 71.50 ± 0.71 / 18.00 | 71.50 ± 0.71 | -10.0 % | – |"
-    assert lines[4] == "| speak (epochs 3) | 2 | 75.50 ± 0.71 / 16.00 | 75.50 ± 0.71 | -20.0 % | 0.030 |"
-    assert lines[5] == "| speak (epochs 1) | 1 | 50.00 / 10.00 | 50.00 | -50.0 % | – |"
-
-
-def test_what_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "x.json").write_text('{"metrics": {}}', encoding="utf-8")
-    assert script("rtok_tables").main([str(tmp_path / "x.json")]) == 2
-    assert "holds no evaluations" in capsys.readouterr().err

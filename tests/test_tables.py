@@ -14,6 +14,7 @@ from comparison_fixtures import comparison, run
 
 ROOT = Path(__file__).resolve().parent.parent
 EN_DASH = "\u2013"
+P = "p: t / sign (pairs)"
 STARTED = ("magnet, started", "magnet, started, sampled")
 
 
@@ -56,13 +57,16 @@ def test_table_1(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert list(table) == ["system", "vanilla", "fixed", "whitespace", "magnet", "speak"]
     assert table["speak"][1:4] == ["2.1000 ± 0.0100", "4.20 ± 0.00", "3"]
     assert table["speak"][4] == "−4.55 %"
-    assert float(table["speak"][5]) < 0.01
+    # The differences are -0.11, -0.09, -0.10: t = -0.1 / (0.01 / sqrt 3), and for two degrees of freedom Student's
+    # distribution is p = 1 - |t| / sqrt(2 + t^2). Three signs of one kind: 2 / 2^3.
+    t = 0.1 / (0.01 / 3**0.5)
+    assert table["speak"][5] == f"{1 - t / (2 + t * t) ** 0.5:.2g} / 0.25 (3)"
     assert table["magnet"][1:6] == ["2.2000 ± 0.0100", "4.00 ± 0.00", "3", EN_DASH, EN_DASH]
-    assert table["vanilla"][5] == "no test: 1 and 3 seeds"
+    assert table["vanilla"][5] == "no test: 1 common seed"
     assert table["fixed"][2] == "4.00", "of equals the one nearest to SPEAK's SF"
     assert rows(text, "## Table 1")["magnet"] == ["magnet", "2.200 ± 0.010 (4.00)", "1.900 (4.00)"]
     assert rows(text, "## Table 1")["vanilla"] == ["vanilla", "2.300 (1.00)", EN_DASH]
-    assert rows(text, "### fi")["speak"][5] == "no test: 1 and 1 seeds"
+    assert rows(text, "### fi")["speak"][5] == "no test: 1 common seed"
 
 
 def test_ablations(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +160,7 @@ def test_two_ways_to_find_boundaries(script: Any, tmp_path: Path) -> None:
     settings = found(script, runs, tmp_path)
     text = script("tables").render(settings, "x")
     table = rows(text, "### en")
-    assert table["system"][4:] == ["BPC against magnet", "p", "BPC against magnet, sampled", "p", "knobs"]
+    assert table["system"][4:] == ["BPC against magnet", P, "BPC against magnet, sampled", P, "knobs"]
     assert table["magnet, sampled"][1:4] == ["2.0050 ± 0.0071", "5.00 ± 0.00", "2"]
     assert table["speak"][4] == "−4.54 %"
     assert table["speak"][6] == "+4.99 %"
@@ -192,8 +196,39 @@ def test_runs_with_a_start_are_a_system_of_their_own(script: Any, tmp_path: Path
     assert list(table) == ["system", "dtp-unigram", "magnet", *STARTED, "speak"]
     assert table["magnet, started"][1:4] == ["2.0000", "5.00", "1"]
     assert table["magnet, started, sampled"][1] == "2.4000"
-    assert table["system"][4:8] == ["BPC against magnet", "p", "BPC against magnet, started", "p"]
-    assert table["speak"][6:8] == ["+7.50 %", "no test: 2 and 1 seeds"]
+    assert table["system"][4:8] == ["BPC against magnet", P, "BPC against magnet, started", P]
+    assert table["speak"][6:8] == ["+7.50 %", "no test: 1 common seed"]
+
+
+def test_a_run_counts_once_however_often_it_is_given(script: Any, file: Path) -> None:
+    """The same file twice, and beside it the same runs under another name of the data, as watched more often."""
+    out = file.parent / "tables.md"
+    tables = script("tables").main
+    assert tables([str(file), "--out", str(out), "--name", "en=English"]) == 0
+    once = out.read_text(encoding="utf-8").split("\n", 4)[4]
+    copy = json.loads(file.read_text(encoding="utf-8"))
+    for one in copy["metrics"]["runs"]:
+        one["name"] += " again"
+        one["dataset"] = {"en": "the same text", "fi": "fi"}[one["dataset"]]
+        one["knobs"]["training.evaluate_every"] = 7
+    other = file.parent / "copy.json"
+    other.write_text(json.dumps(copy), encoding="utf-8")
+    names = ["--name", "en=English", "--name", "sha of en=English"]
+    assert tables([str(file), str(other), str(file), "--out", str(out), *names]) == 0
+    assert out.read_text(encoding="utf-8").split("\n", 4)[4] == once
+
+
+def test_two_scores_of_one_seed_are_refused(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the table would say what the first file says. Seeds differ by less than a percent."""
+    copy = json.loads(file.read_text(encoding="utf-8"))
+    chosen = next(one for one in copy["metrics"]["runs"] if one["system"] == "magnet")
+    chosen["bpc"] += 0.01
+    other = file.parent / "copy.json"
+    other.write_text(json.dumps(copy), encoding="utf-8")
+    assert script("tables").main([str(file), str(other)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "en-magnet-1 and en-magnet-1 are the same run" in error
 
 
 def test_pareto(script: Any, tmp_path: Path) -> None:
