@@ -18,6 +18,7 @@ from speak_neuro.command import commit, package_versions
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.export.trace_file import Trace
 from speak_neuro.reference import gated_lif_run
+from speak_neuro.sim.bits import number_bits
 from speak_neuro.sim.levels import Level, LevelRun, check_same_neuron, run_level
 from speak_neuro.sim.rounding import Judgement, judge
 
@@ -103,10 +104,11 @@ def _reference_run(exported: ExportedNeuron, trace: Trace) -> tuple[BoolArray, n
 
 
 def _exact(trace: Trace, spikes: BoolArray, membrane: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Spike by spike and bit by bit against the trace."""
+    """Spike by spike and bit by bit against the trace; the two zeros are one number."""
     valid = trace.valid
     spike_differs = valid & (spikes != trace.spikes.astype(bool))
-    bits_differ = valid & (membrane.view(np.uint32) != trace.membrane.view(np.uint32))
+    bits_differ = valid & (number_bits(membrane) != number_bits(trace.membrane))
+    zero_signs = valid & ~bits_differ & (np.signbit(membrane) != np.signbit(trace.membrane))
     difference = np.abs(membrane.astype(np.float64) - trace.membrane)
     either = np.argwhere(spike_differs | bits_differ)
     return {
@@ -116,6 +118,7 @@ def _exact(trace: Trace, spikes: BoolArray, membrane: npt.NDArray[np.float32]) -
         "spikes": int(trace.spikes.sum()),
         "mismatches": int(spike_differs.sum()),
         "membrane_mismatches": int(bits_differ.sum()),
+        "zero_signs": int(zero_signs.sum()),
         "max_membrane_difference": float(difference.max(initial=0.0)),
         "first_divergence": difference_at(trace, spikes, membrane, *either[0]) if len(either) else None,
     }

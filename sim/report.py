@@ -16,6 +16,7 @@ import numpy as np
 
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.export.trace_file import Trace
+from speak_neuro.sim.bits import number_bits
 from speak_neuro.sim.levels import LevelRun
 from speak_neuro.sim.parity import printable
 
@@ -176,7 +177,7 @@ def _sequences(exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]
     if run is not None:
         differs = trace.valid & (run.spikes != trace.spikes)
         if run.membrane.dtype == np.float32:  # integers in float units are never the same bits
-            differs |= trace.valid & (run.membrane.view(np.uint32) != trace.membrane.view(np.uint32))
+            differs |= trace.valid & (number_bits(run.membrane) != number_bits(trace.membrane))
     rows = np.argsort(~differs.any(axis=1), kind="stable")[:SHOWN_SEQUENCES]
     gate_open = trace.gate_logit > exported.gate_threshold[0]
     sequences = []

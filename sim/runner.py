@@ -81,6 +81,7 @@ def run_job(
         job, result, log = (Path(folder) / name for name in ("job.npz", "result.npz", "stderr.txt"))
         np.savez(job, **arrays)
         command = [program, "-m", worker, str(job), str(result), "--timeout", str(timeout), "--folder", folder]
+        command += ["--parent", str(os.getpid())]
         with log.open("wb") as stderr:
             child = subprocess.Popen(
                 command,

@@ -101,12 +101,15 @@ def main(argv: Sequence[str] | None = None, simulate: Simulate = simulate) -> in
     parser.add_argument("job")
     parser.add_argument("result")
     parser.add_argument("--timeout", type=float, required=True, help="seconds from now")
-    parser.add_argument("--folder", help="removed when the parent is gone and cannot remove it itself")
+    parser.add_argument("--folder", required=True, help="removed when the parent is gone and cannot remove it itself")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the parent")
     arguments = parser.parse_args(argv)
     deadline = time.monotonic() + arguments.timeout
-    parent = os.getppid()
     events = _claim_stdout()
     _die_with_parent(events)
+    if os.getppid() != arguments.parent:  # it died before its death could be asked for as a signal
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+        return 1
 
     def report(event: str, **fields: Any) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -130,7 +133,7 @@ def main(argv: Sequence[str] | None = None, simulate: Simulate = simulate) -> in
         report("error", **_describe(error))
         return 1
     finally:
-        if arguments.folder and os.getppid() != parent:
+        if os.getppid() != arguments.parent:
             shutil.rmtree(arguments.folder, ignore_errors=True)
     return 0
 

@@ -101,6 +101,43 @@ def test_readout_level_is_within_rounding(real: tuple[ExportedNeuron, Trace, par
     np.testing.assert_allclose(run.current, simulated(exported, trace).current, rtol=2**-22, atol=1e-9)
 
 
+def minus_zeros() -> tuple[ExportedNeuron, Trace]:
+    """Currents and potentials with zeros of either sign, first those of the report: -0.5, then -0 on a decay of 0."""
+    exported, trace = fixtures.make_trace(["ab", "abcdefgh"], decay=0.0)
+    given = fixtures.fields(trace)
+    given["current"][:] = [[-0.5, -0.0, 0, 0, 0, 0, 0, 0], [-0.0, 0.0, -0.0, 1.5, -0.0, -1e-45, -0.0, 0.0]]
+    given["gate_logit"][1] = [-0.0, 0.0, -1.0, -0.0, -0.0, 1.0, -0.0, 0.0]
+    kept = {name: value for name, value in given.items() if name not in ("membrane", "spikes")}
+    return exported, fixtures.run_again(exported, kept)
+
+
+@pytest.mark.lava
+def test_the_two_zeros_are_one_number() -> None:
+    """Lava's ports add what arrives to +0: -0 arrives as +0, and nothing else is changed by it."""
+    exported, trace = minus_zeros()
+    assert np.signbit(trace.membrane[0]).tolist()[:2] == [True, True], "the trained run's own potentials"
+    result = compare(exported, trace, levels=("neuron",), timeout=60)
+    level = result.report["levels"]["neuron"]
+    assert result.passed
+    assert (level["mismatches"], level["membrane_mismatches"], level["max_membrane_difference"]) == (0, 0, 0)
+    lost = np.signbit(trace.membrane) & ~np.signbit(result.runs["neuron"].membrane)
+    assert level["zero_signs"] == lost.sum() > 0
+    assert (trace.membrane[lost] == 0).all()
+    assert "passed" in summary(result.report)[-1]
+
+
+@pytest.mark.parametrize("value", [1e-45, -1e-45, np.float32(1.1754944e-38)])
+def test_a_zero_and_the_smallest_number_are_two(without_lava: Any, value: float) -> None:
+    exported, trace = minus_zeros()
+    for changed, differences in ((-trace.membrane[1, 0], 0), (value, 1)):
+        membrane = trace.membrane.copy()
+        membrane[1, 0] = changed
+        run = replace(own(trace), membrane=membrane)
+        result = without_lava(exported, trace, {"neuron": run})
+        assert result.report["levels"]["neuron"]["membrane_mismatches"] == differences
+        assert result.passed == (differences == 0)
+
+
 @pytest.mark.lava
 def test_report_is_plain_json(real: tuple[ExportedNeuron, Trace, parity.Parity]) -> None:
     report = real[2].report

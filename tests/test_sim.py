@@ -236,7 +236,7 @@ except KeyboardInterrupt:
 
 
 @lava
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda s: s.name)
 def test_the_death_of_the_parent_ends_everything(traceless: str, number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -245,6 +245,19 @@ def test_the_death_of_the_parent_ends_everything(traceless: str, number: signal.
         assert len(fixtures.processes_with(traceless)) > 4
         parent.send_signal(number)
         assert parent.wait(10) == (130 if number == signal.SIGINT else -number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda s: s.name)
+def test_a_parent_that_dies_before_the_worker_runs(traceless: str, number: signal.Signals) -> None:
+    """The worker, still importing, cannot have asked for a signal at its death; it looks for the parent itself."""
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        folder = Path(tempfile.gettempdir())
+        while not any(folder.glob("speak-sim-*/stderr.txt")):
+            assert parent.poll() is None
+            time.sleep(0.001)
+        parent.send_signal(number)
+        assert parent.wait(10) == -number
+    assert fixtures.settles(lambda: not any(folder.glob("speak-sim-*")), 30), "a worker may take long to begin"
 
 
 @lava
