@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from speak_neuro import kernels
+from speak_neuro.interface import Settings
 from speak_neuro.reference import GATE_RULE, RESET_MODES, SOFT_RESETS, ResetMode
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def gated_lif_step(
     constants = _constants(
         decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
     )
-    settings = kernels.Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset)
+    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset)
     return _advance(current, gate_logit, state, _lanes(constants, current.dim()), settings)
 
 
@@ -129,7 +130,7 @@ def gated_lif_scan(
             f"valid has shape {_shape(valid)} and type {valid.dtype}; allowed: {tuple(current.shape[:2])}, torch.bool"
         )
 
-    settings = kernels.Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, chosen)
+    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, chosen)
     if chosen != "loop":
         return GatedLIFOutput(*kernels.fused_scan(current, gate_logit, state, valid, constants, settings))
     return _loop_scan(current, gate_logit, state, valid, constants, settings)
@@ -273,7 +274,7 @@ def spike(membrane: Tensor, threshold: Parameter = 1.0, surrogate_slope: float =
 
 
 def _advance(
-    current: Tensor, gate_logit: Tensor, state: Tensor, constants: tuple[Tensor, ...], settings: kernels.Settings
+    current: Tensor, gate_logit: Tensor, state: Tensor, constants: tuple[Tensor, ...], settings: Settings
 ) -> GatedLIFOutput:
     decay, gain, threshold, reset_potential, soft_reset = constants
     # Three roundings: torch.add(alpha=) or addcmul could fuse a product with the sum and skip one.
@@ -302,7 +303,7 @@ def _loop_scan(
     state: Tensor,
     valid: Tensor | None,
     constants: Tensor,
-    settings: kernels.Settings,
+    settings: Settings,
 ) -> GatedLIFOutput:
     if current.shape[1] == 0:
         return GatedLIFOutput(torch.zeros_like(current), torch.zeros_like(current), state.clone())

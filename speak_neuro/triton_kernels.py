@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from speak_neuro.kernels import Gradients, ScanInputs, Settings
+from speak_neuro.interface import Gradients, ScanInputs, Settings
 
 LANES = 32
 STEPS = tl.constexpr(16)

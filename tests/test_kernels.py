@@ -13,7 +13,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from speak_neuro import kernels
+from speak_neuro import kernels, numba_engine
 from speak_neuro.functional import gated_lif_scan
 from speak_neuro.reference import RESET_MODES, NeuronParameters, gated_lif_run
 from speak_neuro.testing import (
@@ -151,7 +151,7 @@ def test_threads_do_not_change_the_result(monkeypatch):
     rng = np.random.default_rng(1)
     results = []
     for threads in (1, 3):
-        monkeypatch.setattr(kernels, "THREAD_MINIMUM", 1)
+        monkeypatch.setattr(numba_engine, "THREAD_MINIMUM", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         rng = np.random.default_rng(1)
         current = torch.from_numpy(rng.normal(0.3, 0.7, (41, 70, 3)).astype(np.float32)).requires_grad_()
@@ -168,7 +168,7 @@ def test_lanes_are_cut_without_loss(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for lanes in (1, 16, 17, 40, 64, 1000):
         calls: list[tuple[int, int]] = []
-        kernels._over_lanes(lanes, kernels.THREAD_MINIMUM, lambda *edges, calls=calls: calls.append(edges))
+        numba_engine.over_lanes(lanes, numba_engine.THREAD_MINIMUM, lambda *edges, calls=calls: calls.append(edges))
         covered = [lane for first, last in sorted(calls) for lane in range(first, last)]
         assert covered == list(range(lanes))
         assert len(calls) == min(3, -(-lanes // 16))
