@@ -121,7 +121,7 @@ def check(arguments: argparse.Namespace) -> None:
         except ImportError:
             raise MissingExtra(f"ray is not installed; {shards.INSTALL}") from None
     shards.arrow()
-    from speak_neuro.table import load
+    from speak_neuro.table_text import load
 
     load(arguments.table, arguments.vocabulary)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from speak_neuro.compiled import kernel
-from speak_neuro.vocabulary import LONGEST
+from speak_neuro.slots import LONGEST
 
 PADDING = 8
 """Bytes that must follow the data in its buffer, and ids the ids: both are taken eight at a time."""

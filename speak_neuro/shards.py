@@ -30,8 +30,7 @@ import numpy as np
 from speak_neuro.command import atomic_write
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.lines import invalid_utf8
-from speak_neuro.table import load
-from speak_neuro.table_text import TableTokenizer
+from speak_neuro.table_text import TableTokenizer, load
 
 SCHEMA_VERSION = 1
 COLUMNS = ("ends", "ids")

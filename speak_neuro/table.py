@@ -12,24 +12,21 @@ What lies before the text adds 0. Made by `speak-export --to table`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.command import atomic_write
+from speak_neuro.arrays import read_arrays, write_arrays
 from speak_neuro.errors import SpeakError
 from speak_neuro.reference import FloatArray, NeuronParameters
 
 if TYPE_CHECKING:
-    from speak_neuro.table_text import TableTokenizer
-    from speak_neuro.vocabulary import Vocabulary
+    pass
 
 SCHEMA_VERSION = 1
 FORMAT = "speak_neuro table"
@@ -186,60 +183,3 @@ class CompiledTable:
             return cls(alphabet, current, gate, neuron, metadata)
         except ValueError as error:
             raise SpeakError(f"{path}: {error}; {_ADVICE}") from None
-
-
-def load(
-    path: str | os.PathLike[str],
-    vocabulary: Vocabulary | str | os.PathLike[str] | None = None,
-    backend: str = "auto",
-) -> TableTokenizer:
-    """The tokenizer of a table file, with token ids when a vocabulary (or its file) is given."""
-    from speak_neuro.table_text import TableTokenizer
-    from speak_neuro.vocabulary import Vocabulary
-
-    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        vocabulary = Vocabulary.load(vocabulary)
-    return TableTokenizer(CompiledTable.read(path), vocabulary, backend)
-
-
-def write_arrays(
-    path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]], kind: str, schema: int, header: dict[str, Any]
-) -> None:
-    """Write arrays and a JSON header as one safetensors file. One metadata key: several come in any order."""
-    from safetensors.numpy import save
-
-    described = json.dumps({"format": kind, "schema": schema, **header}, sort_keys=True)
-    data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata={"json": described})
-    with atomic_write(path) as stream:
-        stream.write(data)
-
-
-def read_arrays(
-    path: str | os.PathLike[str], dtypes: Mapping[str, str], kind: str, schema: int, advice: str
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read what `write_arrays` wrote: exactly the named one-dimensional arrays, and the header."""
-    from safetensors import SafetensorError, safe_open
-
-    what = kind.split()[-1]
-    if not Path(path).is_file():
-        raise SpeakError(f"{path}: {'is a folder' if Path(path).is_dir() else 'no such file'}; {advice}")
-    try:
-        with safe_open(os.fspath(path), framework="np") as stream:
-            header = json.loads((stream.metadata() or {}).get("json", "null"))
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise SpeakError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())}); {advice}") from None
-    if not isinstance(header, dict) or header.get("format") != kind:
-        raise SpeakError(f"{path}: a safetensors file, but not a {what}; {advice}")
-    if header.get("schema") != schema:
-        raise SpeakError(
-            f"{path}: schema is {header.get('schema')!r}, this version reads {schema}; "
-            "use the speak_neuro that wrote it"
-        )
-    for name in sorted(set(dtypes) ^ set(arrays)):
-        raise SpeakError(f"{path}: {name} is {'missing' if name in dtypes else 'unknown'}; {advice}")
-    for name, dtype in dtypes.items():
-        found = arrays[name]
-        if found.dtype != np.dtype(dtype) or found.ndim != 1:
-            raise SpeakError(f"{path}: {name} is {found.dtype} {found.shape}; allowed: {dtype} (n,); {advice}")
-    return arrays, header

@@ -21,9 +21,11 @@ from speak_neuro.compiled_ids import PADDING, look_up
 from speak_neuro.compiled_lines import LINES, TOKEN_OPEN, TOKENS
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import invalid_utf8
+from speak_neuro.scanner import BLOCK, Running, Scanner, padded, whole_characters
+from speak_neuro.slots import LONGEST
 from speak_neuro.table import CompiledTable
-from speak_neuro.table_text import BLOCK, Running, Scanner, padded, whole_characters
-from speak_neuro.vocabulary import LONGEST, TokenCounter, Vocabulary
+from speak_neuro.token_counter import TokenCounter
+from speak_neuro.vocabulary import Vocabulary
 
 Result = TypeVar("Result")
 LINE_FEED = 10

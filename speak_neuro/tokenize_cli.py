@@ -76,7 +76,7 @@ def tokenize(arguments: argparse.Namespace) -> int:
 
         vocabulary = Vocabulary.load(arguments.vocabulary)
     if arguments.table is not None:
-        from speak_neuro.table import load
+        from speak_neuro.table_text import load
 
         work = table_worker(load(arguments.table, vocabulary), arguments.format, arguments.threads)
     else:
@@ -168,9 +168,9 @@ class Watched:
 
 def build_vocabulary(arguments: argparse.Namespace) -> int:
     """Count the tokens of all texts and write the most frequent ones."""
-    from speak_neuro.table import load
     from speak_neuro.table_lines import count_tokens
-    from speak_neuro.vocabulary import TokenCounter
+    from speak_neuro.table_text import load
+    from speak_neuro.token_counter import TokenCounter
 
     table, counter = load(arguments.table).table, TokenCounter()
     with contextlib.closing(sources(arguments.text, arguments.quiet)) as opened:

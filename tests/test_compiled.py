@@ -16,10 +16,12 @@ from speak_neuro.alphabet import Alphabet
 from speak_neuro.errors import SpeakError
 from speak_neuro.lines import FORMATS, read_lines, render
 from speak_neuro.reference import NeuronParameters
+from speak_neuro.slots import LONGEST
 from speak_neuro.table import CompiledTable
 from speak_neuro.table_lines import LineTokenizer, count_tokens, pieces
 from speak_neuro.table_text import TableTokenizer
-from speak_neuro.vocabulary import LONGEST, TokenCounter, Vocabulary
+from speak_neuro.token_counter import TokenCounter
+from speak_neuro.vocabulary import Vocabulary
 
 TABLES = make_tables()
 LONG = "".join(np.random.default_rng(3).choice(list(CHARACTERS), 3000))

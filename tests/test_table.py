@@ -26,8 +26,8 @@ from speak_neuro.export.graph import UnsupportedExport
 from speak_neuro.export.table import compile_table
 from speak_neuro.inference import BoundaryEngine
 from speak_neuro.reference import NeuronParameters
-from speak_neuro.table import CompiledTable, load
-from speak_neuro.table_text import TableTokenizer
+from speak_neuro.table import CompiledTable
+from speak_neuro.table_text import TableTokenizer, load
 from speak_neuro.text import Speak
 
 
@@ -167,7 +167,8 @@ def damage(path: Path, how: str) -> None:
         assert b'\\"schema\\": 1' in header
         path.write_bytes(raw[:8] + header.replace(b'\\"schema\\": 1', b'\\"schema\\": 9') + raw[8 + size :])
     else:
-        from speak_neuro.table import FORMAT, SCHEMA_VERSION, write_arrays
+        from speak_neuro.arrays import write_arrays
+        from speak_neuro.table import FORMAT, SCHEMA_VERSION
 
         change = {
             "nan": {"current": np.where(np.arange(arrays["current"].size) == 3, np.nan, arrays["current"])},
@@ -275,7 +276,7 @@ def test_all_reasons_are_listed() -> None:
 def test_no_torch_comes_along(tmp_path: Path) -> None:
     make_table().save(tmp_path / "t")
     code = (
-        "import sys, speak_neuro.table as t\n"
+        "import sys, speak_neuro.table_text as t\n"
         f"tokens = t.load({str(tmp_path / 't')!r}).tokens('some text')\n"
         "assert ''.join(tokens) == 'some text'\n"
         "print([m for m in ('torch', 'numba', 'snntorch', 'tqdm') if m in sys.modules])"

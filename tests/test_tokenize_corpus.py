@@ -16,7 +16,7 @@ from table_fixtures import make_table
 
 from speak_neuro import segments, shards
 from speak_neuro.lines import read_lines
-from speak_neuro.table import load
+from speak_neuro.table_text import load
 from speak_neuro.vocabulary import Vocabulary
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow: pip install 'speak-neuro[scale]'")

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_fixtures import make_table
 
+from speak_neuro.arrays import write_arrays
 from speak_neuro.errors import SpeakError
-from speak_neuro.table import write_arrays
-from speak_neuro.table_text import TableTokenizer, padded
-from speak_neuro.vocabulary import BYTES, FORMAT, LONGEST, SCHEMA_VERSION, TokenCounter, Vocabulary
+from speak_neuro.scanner import padded
+from speak_neuro.slots import LONGEST
+from speak_neuro.table_text import TableTokenizer
+from speak_neuro.token_counter import TokenCounter
+from speak_neuro.vocabulary import BYTES, FORMAT, SCHEMA_VERSION, Vocabulary
 
 COUNTS = {b"the": 9, b"and": 9, "é".encode(): 3, b"a": 100, b"x" * 65: 50, b"once": 1, b"\xed\xa0\x80": 2, b"": 4}
 
