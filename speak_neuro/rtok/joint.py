@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 from speak_neuro.checkpoint import apply_tensors, optimiser_tensors, restore_optimiser
 from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.entropy import character_entropy
-from speak_neuro.rtok.batch import Batch
+from speak_neuro.rtok.batch import Batch, Units
 from speak_neuro.rtok.characters import learn_characters
 from speak_neuro.rtok.config import SpeakTraining
 from speak_neuro.rtok.examples import Example, units_of
@@ -33,13 +33,36 @@ from speak_neuro.rtok.limits import Limits
 from speak_neuro.rtok.proxies import ProxyBook
 from speak_neuro.rtok.speak import CharacterTokenizer, SpeakSegmenter, rtok_config
 
-if TYPE_CHECKING:
-    from speak_neuro.rtok.finetune import FineTuner
-
 Segment = Callable[[str], Sequence[str]]
-PiecesEntropy = Callable[["FineTuner", Batch], Tensor]
-"""Entropy (B, T) in nats of a masked-language head."""
 PREFIX = "joint."
+
+
+class Tuner(Protocol):
+    """What the tokenizer's part of a step asks of the run that tunes the encoder; `finetune.FineTuner` is one."""
+
+    model: Any
+    language: str
+    step: int
+
+    @property
+    def bare(self) -> Any:
+        """The model without wrappers."""
+
+    def precision(self) -> Any:
+        """A context: the precision in which the model runs."""
+
+    def by_text(self, tokens: Sequence[Units], examples: Sequence[Example]) -> list[list[Units]]:
+        """Tokens by example and unit, as tokens by example, text and unit."""
+
+    def batch(self, tokens: Any, examples: Sequence[Example], language: str) -> Batch:
+        """The encoder's input."""
+
+    def nats(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Summed cross-entropy of each example's labels, (B,)."""
+
+
+PiecesEntropy = Callable[[Tuner, Batch], Tensor]
+"""Entropy (B, T) in nats of a masked-language head."""
 
 
 class JointTokenizer:
@@ -125,7 +148,7 @@ class JointTokenizer:
                 found = train_tokenizer_step(self.tokenizer, self.optimiser, proposal)
                 report({"warmup_epoch": epoch + 1, "examples": len(part), **found})
 
-    def step(self, tuner: FineTuner, examples: Sequence[Example], proposal: Proposal, batch: Batch) -> dict[str, float]:
+    def step(self, tuner: Tuner, examples: Sequence[Example], proposal: Proposal, batch: Batch) -> dict[str, float]:
         """The tokenizer's part of a step, after the encoder's; `batch` is that of `proposal.tokens`."""
         tuner.model.eval()
         with torch.no_grad(), tuner.precision():

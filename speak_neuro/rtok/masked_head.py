@@ -22,7 +22,7 @@ from speak_neuro.errors import SpeakError
 if TYPE_CHECKING:
     from speak_neuro.rtok.batch import Batch
     from speak_neuro.rtok.encoder import PretrainedEncoder
-    from speak_neuro.rtok.finetune import FineTuner
+    from speak_neuro.rtok.joint import Tuner
 
 PIECES = 8192
 
@@ -43,7 +43,7 @@ class MaskedHead(nn.Module):
         return nn.functional.linear(features, self.get_buffer("embedding"), self.get_buffer("bias"))
 
     @torch.no_grad()
-    def entropy(self, tuner: FineTuner, batch: Batch) -> Tensor:
+    def entropy(self, tuner: Tuner, batch: Batch) -> Tensor:
         """(B, T) in nats, of the encoder as it was before tuning."""
         tuned = tuner.bare.eval()
         with tuned.disable_adapter():

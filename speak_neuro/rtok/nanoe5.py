@@ -124,12 +124,6 @@ class E5File:
             flat = self._raw(name).view("<f4").astype(np.float32)
         return flat.reshape(-1, self._width(name)) if self._width(name) else flat
 
-    def blocks(self, name: str) -> ByteArray | None:
-        """(rows, width / 32, 18) bytes of a tensor in 4 bits; None for one in float32."""
-        if self.tensors[name].kind == FLOATS:
-            return None
-        return self._raw(name).reshape(-1, self._width(name) // BLOCK, BLOCK_BYTES)
-
     def _width(self, name: str) -> int:
         """Numbers in a row; 0 for a vector."""
         if name.endswith(".b") or "ln." in name:
