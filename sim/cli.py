@@ -99,8 +99,9 @@ def _action(arguments: argparse.Namespace) -> int:
 
 
 def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
-    from speak_neuro.sim.parity import Parity, compare, header, summary
+    from speak_neuro.sim.parity import Parity, compare, header
     from speak_neuro.sim.report import render
+    from speak_neuro.sim.summary import summary
 
     folder = arguments.out or arguments.trace.parent
     options: dict[str, Any] = {

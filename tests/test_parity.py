@@ -21,9 +21,10 @@ from speak_neuro.export.read import ExportedNeuron, read_neuron, write_neuron
 from speak_neuro.export.trace_file import Trace, read_trace, write_trace
 from speak_neuro.sim import parity
 from speak_neuro.sim.levels import LevelRun, check_same_neuron
-from speak_neuro.sim.parity import compare, summary
+from speak_neuro.sim.parity import compare
 from speak_neuro.sim.report import render
 from speak_neuro.sim.rounding import judge
+from speak_neuro.sim.summary import summary
 
 _spec = importlib.util.spec_from_file_location("trace_fixtures", Path(__file__).with_name("trace_fixtures.py"))
 assert _spec is not None
