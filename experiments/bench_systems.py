@@ -65,7 +65,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from speak_neuro.checkpoint import read_run
     from speak_neuro.device import choose_device, describe_device
-    from speak_neuro.train import train_step
+    from speak_neuro.fit import train_step
 
     device = choose_device(arguments.device)
     if arguments.threads:

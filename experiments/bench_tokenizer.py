@@ -103,10 +103,11 @@ def tokenizers_of(arguments: argparse.Namespace, text: str) -> tuple[Speak, Tabl
     """The torch path and the table, which has a vocabulary of the text."""
     import torch
 
-    from speak_neuro.checkpoint import System, load_system, read_run
+    from speak_neuro.checkpoint import load_system, read_run
     from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
     from speak_neuro.export.table import compile_table
     from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.system import System
     from speak_neuro.table_text import TableTokenizer
     from speak_neuro.text import Speak
     from speak_neuro.vocabulary import BYTES, Vocabulary

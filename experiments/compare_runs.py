@@ -43,7 +43,8 @@ def compare(arguments: argparse.Namespace) -> int:
     """Print the differences."""
     if arguments.json:
         check_writable(arguments.json)
-    from speak_neuro.checkpoint import METRICS, read_metrics, read_run
+    from speak_neuro.checkpoint import METRICS, read_run
+    from speak_neuro.metrics_log import read_metrics
 
     folders = arguments.one, arguments.other
     for folder in folders:
@@ -86,7 +87,8 @@ def state_differences(one: Path, other: Path) -> dict[str, float]:
     """The largest difference of a weight, and the share of proxy bits that differ."""
     import numpy as np
 
-    from speak_neuro.checkpoint import STATE, read_tensors
+    from speak_neuro.checkpoint import STATE
+    from speak_neuro.tensors import read_tensors
 
     (first, _), (second, _) = (read_tensors(folder / STATE) for folder in (one, other))
     weights = 0.0

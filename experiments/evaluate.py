@@ -31,8 +31,9 @@ from speak_neuro.splits import PARTS
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
 
-    from speak_neuro.checkpoint import Run, System
+    from speak_neuro.checkpoint import Run
     from speak_neuro.evaluation import Evaluation
+    from speak_neuro.system import System
 
 DTP_WINDOW, DTP_STRIDE = 2048, 512
 

@@ -155,10 +155,11 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     import torch
     from tqdm import tqdm
 
-    from speak_neuro.checkpoint import STATE, System, write_config
+    from speak_neuro.checkpoint import STATE, write_config
     from speak_neuro.device import describe_device
     from speak_neuro.evaluation import evaluate
     from speak_neuro.fit import fit, resume
+    from speak_neuro.system import System
     from speak_neuro.train import Trainer
 
     torch.manual_seed(config.training.seed)
@@ -276,7 +277,7 @@ def summary(bpc: float, shortening_factor: float, gate_rate: float | None, f1: f
 
 def draw(folder: Path) -> None:
     """Curves of the run; without matplotlib one line says how to get them."""
-    from speak_neuro.checkpoint import read_metrics
+    from speak_neuro.metrics_log import read_metrics
     from speak_neuro.plots import plot_metrics
 
     try:

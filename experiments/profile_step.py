@@ -2,7 +2,7 @@
 
     python experiments/profile_step.py --size smoke --json profile.json
 
-Steps of `speak_neuro.train.train_step` under torch.profiler, in the steady state of training (`systems`). Parts are
+Steps of `speak_neuro.fit.train_step` under torch.profiler, in the steady state of training (`systems`). Parts are
 the step's own `speak.*` ranges, and "other" what lies between them; operators are listed by their own time. The
 profiler slows small operations down, so shares count here, not milliseconds: `bench_step.py` measures those.
 """
@@ -58,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of every part, and the operators that take most."""
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    from speak_neuro.train import train_step
+    from speak_neuro.fit import train_step
 
     trainer = speak_trainer(configuration(arguments.size, arguments.dropout), arguments.device)
     for _ in range(3):

@@ -129,8 +129,8 @@ def train(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from speak_neuro.checkpoint import read_metrics
     from speak_neuro.device import choose_device, describe_device
+    from speak_neuro.metrics_log import read_metrics
     from speak_neuro.rtok.assemble import assemble
     from speak_neuro.rtok.finetune import evaluate
     from speak_neuro.rtok.model import load_adapter

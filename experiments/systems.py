@@ -1,6 +1,6 @@
 """Training steps that benchmarks compare: SPEAK's, and that of DTP's Gumbel predictor at the same size, on one text.
 
-Both are `speak_neuro.train.train_step`, SPEAK's with the acceptance pass, and read windows of the embedded text in the
+Both are `speak_neuro.fit.train_step`, SPEAK's with the acceptance pass, and read windows of the embedded text in the
 same way. SPEAK's proxy starts at white space and every position counts as visited, so that a step that decides does so
 on all its windows: the steady state of training. Both systems can be given a boundary rate, since the number of tokens
 decides much of a step's time, and new weights may fire at every third character or never.
@@ -78,7 +78,7 @@ def trainer_of(config: RunConfig, device: str, proxy: Any = None) -> Any:
     """A run of any system on the embedded text, before its first step."""
     import torch
 
-    from speak_neuro.checkpoint import System
+    from speak_neuro.system import System
     from speak_neuro.train import Trainer
 
     ids, _, vocabulary = text_ids()
@@ -125,7 +125,7 @@ def set_rate(trainer: Any, bias: Any, rate: float, measure: Callable[[Any, Any],
 
 
 def speak_step(config: RunConfig, device: str = "cpu", rate: float | None = None) -> Step:
-    from speak_neuro.train import train_step
+    from speak_neuro.fit import train_step
 
     trainer = speak_trainer(config, device, rate)
     return lambda: train_step(trainer)
@@ -134,7 +134,7 @@ def speak_step(config: RunConfig, device: str = "cpu", rate: float | None = None
 def gumbel_step(config: RunConfig, device: str = "cpu", rate: float = 0.2, prior: float = 0.2) -> Step:
     """The step of dtp-gumbel at the same size, boundaries drawn at `rate`."""
 
-    from speak_neuro.train import train_step
+    from speak_neuro.fit import train_step
 
     tokenizer = dataclasses.replace(config.tokenizer, kind="dtp-gumbel", prior=prior)
     trainer = trainer_of(dataclasses.replace(config, tokenizer=tokenizer), device)

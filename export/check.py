@@ -10,8 +10,9 @@ from speak_neuro.command import result_record, write_json
 from speak_neuro.errors import SpeakError
 
 if TYPE_CHECKING:
-    from speak_neuro.checkpoint import Run, System
+    from speak_neuro.checkpoint import Run
     from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.system import System
 
 
 def check(arguments: argparse.Namespace, run: Run, system: System) -> int:

@@ -14,8 +14,9 @@ from speak_neuro.export.check import check
 from speak_neuro.export.forms import add_form_flags, counted, wanted, write_forms
 
 if TYPE_CHECKING:
-    from speak_neuro.checkpoint import Run, System
+    from speak_neuro.checkpoint import Run
     from speak_neuro.export.trace_file import Trace
+    from speak_neuro.system import System
 
 
 def build_parser() -> argparse.ArgumentParser:

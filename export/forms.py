@@ -14,12 +14,13 @@ from speak_neuro.errors import SpeakError
 if TYPE_CHECKING:
     import nir
 
-    from speak_neuro.checkpoint import Run, System
+    from speak_neuro.checkpoint import Run
     from speak_neuro.export.folded import Folded
     from speak_neuro.export.lower import Lowered
     from speak_neuro.export.read import ExportedNeuron
     from speak_neuro.export.trace_file import Trace
     from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.system import System
 
 MakeTrace = Callable[[], "Trace"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.checkpoint import System
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.reference import GATE_RULE, SOFT_RESETS
+from speak_neuro.system import System
 from speak_neuro.tokenizer import SpeakTokenizer
 
 

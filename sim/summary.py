@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from speak_neuro.sim.fixed_parity import fixed_lines
+
 
 def summary(report: dict[str, Any]) -> list[str]:
     """The verdict in a few lines, for a terminal."""
@@ -30,8 +32,6 @@ def summary(report: dict[str, Any]) -> list[str]:
                 f"(membrane {place['got_membrane']!r})"
             )
     for level, result in report.get("fixed", {}).items():
-        from speak_neuro.sim.fixed_parity import fixed_lines
-
         lines.append(
             f"fixed point, {level} level: {result['spikes']:,} spikes, {result['sequences']:,} sequences, "
             f"{result['mismatches']:,} mismatches, {result['membrane_mismatches']:,} membrane differences "

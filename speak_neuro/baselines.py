@@ -17,7 +17,6 @@ and then no gradient reaches the predictor (experiments/LOG.md).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,7 @@ from speak_neuro.draws import uniform_draws
 from speak_neuro.entropy import character_entropy
 from speak_neuro.gumbel import binomial_prior_loss
 from speak_neuro.segmenters import SUPERVISED, Predictor
-
-if TYPE_CHECKING:
-    from speak_neuro.train import Trainer
+from speak_neuro.train import Trainer, language_model_precision, next_character_nats, read_batch, set_learning_rates
 
 
 def entropy_peaks(entropy: Tensor) -> Tensor:
@@ -49,8 +46,6 @@ def boundary_loss(config: RunConfig, logit: Tensor, targets: Tensor) -> Tensor:
 
 def baseline_step(trainer: Trainer) -> dict[str, float]:
     """One optimiser step of a system other than SPEAK; returns what it measured."""
-    from speak_neuro.train import language_model_precision, next_character_nats, read_batch, set_learning_rates
-
     system, config, ranks = trainer.system.train(), trainer.config, trainer.ranks
     run, segmenter = system.config, system.segmenter
     kind = run.tokenizer.kind

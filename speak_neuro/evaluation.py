@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from speak_neuro.checkpoint import System
 from speak_neuro.distributed import ALONE, Ranks
 from speak_neuro.metrics import bits_per_character, boundary_scores, shortening_factor
 from speak_neuro.sliding import views
+from speak_neuro.system import System
 
 
 @dataclass(frozen=True)

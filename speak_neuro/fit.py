@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.checkpoint import STATE, MetricsLog, read_tensors, save_model, write_tensors
+from speak_neuro.baselines import baseline_step
+from speak_neuro.checkpoint import STATE, save_model
+from speak_neuro.draws import seed_dropout
 from speak_neuro.evaluation import evaluate
-from speak_neuro.train import Trainer, train_step
+from speak_neuro.metrics_log import MetricsLog
+from speak_neuro.speak_step import speak_step
+from speak_neuro.tensors import read_tensors, write_tensors
+from speak_neuro.train import Trainer
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -113,3 +118,9 @@ def fit(
                     trainer.proxy.release()
             if stop:
                 raise KeyboardInterrupt(f"step {trainer.step} of {config.steps} is saved, --resume goes on from there")
+
+
+def train_step(trainer: Trainer) -> dict[str, float]:
+    """One optimiser step of any system; returns what it measured, in nats per character where a loss."""
+    seed_dropout(trainer.config.seed, trainer.step, trainer.ranks.rank)
+    return speak_step(trainer) if trainer.system.is_speak else baseline_step(trainer)

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from speak_neuro.checkpoint import System
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
 from speak_neuro.reference import FloatArray
+from speak_neuro.system import System
 
 IntArray = npt.NDArray[np.int32]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import System, save_model, write_config
+from speak_neuro.checkpoint import save_model, write_config
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig
 from speak_neuro.corpus import embedded_names, embedded_text
+from speak_neuro.system import System
 
 
 def scripts(characters: int = 1500) -> dict[str, str]:

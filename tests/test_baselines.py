@@ -14,12 +14,14 @@ import torch
 
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.baselines import boundary_loss, entropy_peaks
-from speak_neuro.checkpoint import System, read_tensors
 from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus import embedded_text
 from speak_neuro.exemplar import whitespace_boundaries
+from speak_neuro.fit import train_step
 from speak_neuro.proxy import ProxyStore
-from speak_neuro.train import Trainer, train_step
+from speak_neuro.system import System
+from speak_neuro.tensors import read_tensors
+from speak_neuro.train import Trainer
 
 TEXT = embedded_text("en")[:6000]
 OTHERS = tuple(kind for kind in SYSTEMS if kind != "speak")

@@ -63,7 +63,7 @@ def test_what_is_timed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Steps as they are once a start is over; a decision at every other step counts half; other shares, other times."""
-    from speak_neuro import train
+    from speak_neuro import fit, train
     from speak_neuro.checkpoint import read_run
 
     warm, half = tmp_path / "warm", tmp_path / "half"
@@ -71,7 +71,7 @@ def test_what_is_timed(
     assert gtok(*flags, "--tokenizer", "magnet", "--exemplar-steps", "4", "--out", str(warm)) == 0
     assert gtok(*flags, "--acceptance-share", "0.5", "--out", str(half)) == 0
     bench = script("bench_systems")
-    found = train.train_step(bench.trainer(read_run(warm), excerpt.read_text(encoding="utf-8"), torch.device("cpu")))
+    found = fit.train_step(bench.trainer(read_run(warm), excerpt.read_text(encoding="utf-8"), torch.device("cpu")))
     assert "target_f1" not in found
 
     steps: list[int] = []
@@ -80,8 +80,8 @@ def test_what_is_timed(
         steps.append(trainer.step)
         return train_step(trainer)
 
-    train_step = train.train_step
-    monkeypatch.setattr(train, "train_step", step)
+    train_step = fit.train_step
+    monkeypatch.setattr(fit, "train_step", step)
     out = tmp_path / "times.json"
     arguments = ["--repeats", "2", "--device", "cpu", "--json", str(out)]
     assert bench.main(["--run", str(half), *arguments]) == 0

@@ -12,20 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from speak_neuro.checkpoint import (
-    CONFIG,
-    METRICS,
-    MODEL,
-    STATE,
-    MetricsLog,
-    load_system,
-    read_metrics,
-    read_run,
-    read_tensors,
-    save_model,
-    write_tensors,
-)
+from speak_neuro.checkpoint import CONFIG, METRICS, MODEL, STATE, load_system, read_run, save_model
 from speak_neuro.errors import SpeakError
+from speak_neuro.metrics_log import MetricsLog, read_metrics
+from speak_neuro.tensors import read_tensors, write_tensors
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from speak_neuro.checkpoint import METRICS, read_metrics
+from speak_neuro.checkpoint import METRICS
+from speak_neuro.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 

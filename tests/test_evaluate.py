@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from speak_neuro.checkpoint import System, load_system, read_run, save_model, write_config
+from speak_neuro.checkpoint import load_system, read_run, save_model, write_config
 from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus import embedded_text
 from speak_neuro.evaluation import Evaluation, evaluate
+from speak_neuro.system import System
 
 ROOT = Path(__file__).resolve().parent.parent
 

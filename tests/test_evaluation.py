@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from speak_neuro.checkpoint import System
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
 from speak_neuro.evaluation import evaluate
+from speak_neuro.system import System
 
 CONFIG = RunConfig(
     tokenizer=TokenizerConfig(encoder="linear", encoder_width=8),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from speak_neuro.checkpoint import CONFIG, System, load_system, read_run, write_config
+from speak_neuro.checkpoint import CONFIG, load_system, read_run, write_config
 from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.cli import main
@@ -21,6 +21,7 @@ from speak_neuro.export.read import ExportedNeuron, read_neuron
 from speak_neuro.export.trace import run_trace, trace_rows
 from speak_neuro.export.trace_file import read_trace
 from speak_neuro.reference import RESET_MODES, NeuronParameters, gated_lif_run
+from speak_neuro.system import System
 from speak_neuro.text import Speak
 
 

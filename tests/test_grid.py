@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from speak_neuro.checkpoint import System, load_system, read_run
+from speak_neuro.checkpoint import load_system, read_run
 from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig, from_dict, to_dict
 from speak_neuro.export.fold import fold
 from speak_neuro.export.graph import export_neuron
@@ -20,6 +20,7 @@ from speak_neuro.inference import BoundaryEngine
 from speak_neuro.integer import WEIGHT_LIMIT, integer_run
 from speak_neuro.sim.fixed import fixed_level
 from speak_neuro.sim.fixed_parity import against_float, in_float32
+from speak_neuro.system import System
 from speak_neuro.text import Speak
 
 ENCODERS = ("linear", "window", "convolution")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from speak_neuro.checkpoint import read_metrics
+from speak_neuro.metrics_log import read_metrics
 
 Gtok = Callable[..., int]
 ROOT = Path(__file__).resolve().parent.parent
@@ -299,7 +299,7 @@ def test_faithful_restores_the_letter_and_flags_override_it(gtok: Gtok, tmp_path
 
 
 def test_mixed_precision_leaves_the_neuron_in_float32(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
-    from speak_neuro.checkpoint import read_tensors
+    from speak_neuro.tensors import read_tensors
 
     flags = ["--data", str(excerpt), "--steps", "30", "--precision", "bfloat16"]
     assert gtok(*flags, "--out", str(tmp_path / "run")) == 0

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from distributed_worker import torchrun
 
-from speak_neuro.checkpoint import EXEMPLAR, MODEL, read_metrics, read_tensors
+from speak_neuro.checkpoint import EXEMPLAR, MODEL
+from speak_neuro.metrics_log import read_metrics
+from speak_neuro.tensors import read_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = str(ROOT / "experiments" / "gtok.py")

@@ -20,7 +20,7 @@ pytest.importorskip("peft", reason="needs peft: pip install 'speak-neuro[hf]'")
 
 from rtok_fixtures import tiny_folder
 
-from speak_neuro.checkpoint import read_metrics
+from speak_neuro.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import System
 from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig, parse_priors
 from speak_neuro.errors import SpeakError
 from speak_neuro.evaluation import evaluate
 from speak_neuro.inference import BoundaryEngine
 from speak_neuro.scripts import script_of, script_table
 from speak_neuro.segmenters import FixedLength, ScriptPredictor, WhiteSpace, build_segmenter
+from speak_neuro.system import System
 
 TEXT = "The quick brown fox, мягких французских булок; \n the lazy dog." * 4
 ALPHABET = Alphabet.learn(TEXT)

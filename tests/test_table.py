@@ -17,7 +17,6 @@ from table_fixtures import TEXTS, make_table, make_tables, oracle
 
 from speak_neuro import segments
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import System
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig
 from speak_neuro.corpus import embedded_names, embedded_text
 from speak_neuro.errors import SpeakError
@@ -26,6 +25,7 @@ from speak_neuro.export.graph import UnsupportedExport
 from speak_neuro.export.table import compile_table
 from speak_neuro.inference import BoundaryEngine
 from speak_neuro.reference import NeuronParameters
+from speak_neuro.system import System
 from speak_neuro.table import CompiledTable
 from speak_neuro.table_text import TableTokenizer, load
 from speak_neuro.text import Speak

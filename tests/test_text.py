@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from speak_neuro import segments
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import System
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.inference import BoundaryEngine, Cursor, Trace
 from speak_neuro.reference import gated_lif_run
+from speak_neuro.system import System
 from speak_neuro.text import Speak
 
 TEXT = "The neuron fires at the end of a token, and the potential starts anew. " * 20

@@ -16,11 +16,16 @@ import pytest
 import torch
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import STATE, System, read_metrics, read_tensors
+from speak_neuro.checkpoint import STATE
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus import embedded_text, windows
+from speak_neuro.fit import train_step
+from speak_neuro.metrics_log import read_metrics
 from speak_neuro.proxy import ProxyStore
-from speak_neuro.train import Trainer, decides, schedule, train_step
+from speak_neuro.speak_step import decides
+from speak_neuro.system import System
+from speak_neuro.tensors import read_tensors
+from speak_neuro.train import Trainer, schedule
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_curve.json"
 TEXT = embedded_text("en")[:6000]

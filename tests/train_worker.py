@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import System
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus import embedded_text
 from speak_neuro.distributed import ALONE, Ranks, joined
 from speak_neuro.evaluation import evaluate
+from speak_neuro.fit import train_step
 from speak_neuro.proxy import ProxyStore
-from speak_neuro.train import Trainer, train_step
+from speak_neuro.system import System
+from speak_neuro.train import Trainer
 
 STEPS = 20
 TEXT = embedded_text("en")[:2500]

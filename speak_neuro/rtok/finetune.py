@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.checkpoint import optimiser_tensors, restore_optimiser
 from speak_neuro.errors import MissingExtra
 from speak_neuro.rtok.batch import Batch, Units, build
 from speak_neuro.rtok.config import TaskTraining
@@ -27,6 +26,7 @@ from speak_neuro.rtok.examples import IGNORED, Example, units_of
 from speak_neuro.rtok.model import load_trained, trained_tensors
 from speak_neuro.rtok.segmenter import Segmenter
 from speak_neuro.rtok.tasks import Task
+from speak_neuro.tensors import optimiser_tensors, restore_optimiser
 
 if TYPE_CHECKING:
     from speak_neuro.rtok.embedder import TokenEmbedder

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from speak_neuro.checkpoint import apply_tensors, optimiser_tensors, restore_optimiser
 from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.entropy import character_entropy
 from speak_neuro.rtok.batch import Batch, Units
@@ -32,6 +31,7 @@ from speak_neuro.rtok.learn import Proposal, accept, propose, train_tokenizer_st
 from speak_neuro.rtok.limits import Limits
 from speak_neuro.rtok.proxies import ProxyBook
 from speak_neuro.rtok.speak import CharacterTokenizer, SpeakSegmenter, rtok_config
+from speak_neuro.tensors import apply_tensors, optimiser_tensors, restore_optimiser
 
 Segment = Callable[[str], Sequence[str]]
 PREFIX = "joint."
@@ -192,7 +192,7 @@ class JointTokenizer:
         """The inverse of `tensors`."""
         found = {name[len(PREFIX) :]: value for name, value in tensors.items() if name.startswith(PREFIX)}
         weights = {name[8:]: value for name, value in found.items() if name.startswith("weights.")}
-        apply_tensors(cast(Any, self.tokenizer), weights, where)
+        apply_tensors(self.tokenizer, weights, where)
         restore_optimiser(self.optimiser, found)
         self.book = ProxyBook.from_tensors(found)
 

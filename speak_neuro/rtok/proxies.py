@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from speak_neuro.checkpoint import read_tensors, write_tensors
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.limits import openings
+from speak_neuro.tensors import read_tensors, write_tensors
 
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]

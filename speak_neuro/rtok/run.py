@@ -16,14 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.checkpoint import MetricsLog, read_tensors, write_tensors
 from speak_neuro.command import write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.fit import interrupt_held
+from speak_neuro.metrics_log import MetricsLog
 from speak_neuro.rtok.examples import Example
 from speak_neuro.rtok.finetune import FineTuner, evaluate, train_step
 from speak_neuro.rtok.model import save_adapter
 from speak_neuro.rtok.segmenter import Segmenter
+from speak_neuro.tensors import read_tensors, write_tensors
 
 SCHEMA = 1
 CONFIG, STATE, BEST, RESULTS = "config.json", "state.safetensors", "best", "results.json"

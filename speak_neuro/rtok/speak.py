@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import System, load_system, read_run, save_model, write_config
+from speak_neuro.checkpoint import load_system, read_run, save_model, write_config
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.device import choose_device
 from speak_neuro.errors import SpeakError
 from speak_neuro.losses import Mixes
 from speak_neuro.rtok.limits import Limits, tokens_of
+from speak_neuro.system import System
 from speak_neuro.tokenizer import Boundaries, SpeakTokenizer
 
 BoolArray = npt.NDArray[np.bool_]
