@@ -22,8 +22,10 @@ from typing import Any
 import gtok
 from presets import PRESETS
 
-from speak_neuro.command import check_writable, result_record, run_command, shorten_usage_errors, write_json
+from speak_neuro.command import run_command, shorten_usage_errors
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 
 ENCODERS = ("linear", "convolution", "hourglass", "window")
 MEASURES = {"test_boundary_f1": "F1", "test_bpc": "BPC", "test_shortening_factor": "SF", "test_gate_rate": "hard"}

@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import ParityError, SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 
 PLAIN_MODEL = Path(__file__).resolve().parent.parent / "tests" / "plain_hourglass.py"
 ALLOCATOR = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")

@@ -32,8 +32,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import ParityError, SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import device_name, result_record
 
 LENGTHS = (512, 4096, 65536)
 GRADIENT_TOLERANCE = 1e-5

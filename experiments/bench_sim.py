@@ -31,8 +31,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import ParityError, SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import device_name, result_record
 
 POPULATIONS = (1, 64, 1024, 16384)
 KINDS, ARITHMETICS, PLACES = ("stock", "gated"), ("float", "fixed"), ("process", "network")

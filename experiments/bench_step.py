@@ -30,9 +30,11 @@ from bench_hourglass import PRESETS as MODELS
 from bench_hourglass import measure_preset
 from systems import SIZES, configuration, gumbel_step, prepare, speak_step
 
-from speak_neuro.command import device_name, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import write_json
+from speak_neuro.provenance import device_name, result_record
 
 RATE = 0.2
 """Boundaries per character of both systems: the tokens of a trained model."""

@@ -26,9 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.corpus import embedded_text, read_text
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 
 FIELDS = {"VmHWM": "peak_resident_bytes", "RssAnon": "peak_anonymous_bytes", "RssFile": "peak_mapped_bytes"}
 

@@ -25,8 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from records import flat_config
 from texts import Texts
 
-from speak_neuro.command import check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:  # --help does not wait for torch
     from speak_neuro.checkpoint import Run

@@ -28,8 +28,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import check_writable, device_name, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import ParityError, SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import device_name, result_record
 
 if TYPE_CHECKING:
     from speak_neuro.table_text import TableTokenizer
@@ -314,7 +316,7 @@ def report(title: str, values: dict[str, float]) -> None:
 
 
 def plot(speeds: dict[str, float], path: Path) -> None:
-    from speak_neuro.command import atomic_write
+    from speak_neuro.files import atomic_write
 
     try:
         from matplotlib.figure import Figure

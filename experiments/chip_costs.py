@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +41,9 @@ def measure(arguments: argparse.Namespace) -> int:
     """Count, time, print the table."""
     from dataclasses import asdict
 
-    from speak_neuro.corpus import embedded_text, read_text, split
+    from speak_neuro.corpus import embedded_text, read_text
     from speak_neuro.export.costs import LOIHI
+    from speak_neuro.splits import split
 
     if arguments.json is not None:
         check_writable(arguments.json)

@@ -11,17 +11,25 @@ the validation curve thinned to at most 40 points. Runs without results.json are
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from records import Record
+
+from speak_neuro.files import atomic_write
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from compact import to_collected, write_compact
 from records import load
 
-from speak_neuro.command import check_writable, result_record, run_command
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable
+from speak_neuro.provenance import result_record
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,3 +66,32 @@ def collect(arguments: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def to_collected(records: Sequence[Record]) -> dict[str, Any]:
+    """The form of `collect.py`: one configuration, and for each run the knobs that differ from it."""
+    base = records[0].config if records else {}
+    runs = []
+    for record in records:
+        keys = [*base, *(key for key in record.config if key not in base)]
+        knobs = {key: record.config.get(key) for key in keys if record.config.get(key) != base.get(key)}
+        values = {
+            item.name: getattr(record, item.name)
+            for item in dataclasses.fields(Record)
+            if item.name != "config" and getattr(record, item.name) not in (None, {})
+        }
+        runs.append({**values, "knobs": knobs})
+    return {"config": base, "runs": runs}
+
+
+def write_compact(path: Path, result: dict[str, Any]) -> None:
+    """A result record with a line for each run, so that a file of a hundred runs can be read and compared."""
+    runs = result["metrics"]["runs"]
+    head = {**result, "metrics": {**result["metrics"], "runs": []}}
+    text = json.dumps(head, indent=2, ensure_ascii=False, allow_nan=False)
+    lines = ",\n".join("      " + json.dumps(run, ensure_ascii=False, allow_nan=False) for run in runs)
+    if runs:
+        before, after = text.rsplit('"runs": []', 1)
+        text = f'{before}"runs": [\n{lines}\n    ]{after}'
+    with atomic_write(path, "w") as stream:
+        stream.write(text + "\n")

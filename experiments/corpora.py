@@ -31,8 +31,9 @@ from corpus_sets import LANGUAGES, SCRIPTS, SETS, WITHOUT_SPACES, Paragraph
 from packages import describe, obtain
 
 from speak_neuro.cleaning import Cleaner
-from speak_neuro.command import atomic_write, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write, write_json
 from speak_neuro.splits import PARTS
 
 SPAN = 8

@@ -17,8 +17,9 @@ from groups import Setting, Variant
 from records import Record, nested_config
 
 from speak_neuro.compute import cumulative_flops
-from speak_neuro.config import RunConfig, from_dict
+from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.settings import from_dict
 
 Axis = Literal["steps", "seconds", "flops"]
 AXES: dict[Axis, str] = {"steps": "steps", "seconds": "training time (s)", "flops": "training compute (FLOPs)"}

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from compact import write_compact
+from collect import write_compact
 from records import flat_config
 from texts import Text, Texts
 
-from speak_neuro.command import check_writable, result_record, run_command
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable
+from speak_neuro.provenance import result_record
 from speak_neuro.splits import PARTS
 
 if TYPE_CHECKING:  # --help does not wait for torch
@@ -130,9 +132,10 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
     import torch
 
     from speak_neuro.checkpoint import EXEMPLAR
-    from speak_neuro.config import SAMPLED, to_dict
+    from speak_neuro.config import SAMPLED
     from speak_neuro.evaluation import evaluate as measure
     from speak_neuro.exemplar import UnigramExemplar
+    from speak_neuro.settings import to_dict
 
     if len(text.text) < 2:
         raise SpeakError(f"{text.dataset}: {len(text.text)} characters; give a text of at least 2")

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speak_neuro.command import atomic_write, run_command
+from speak_neuro.command import run_command
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.files import atomic_write
 
 HARD, SOFT, LINE = "#b5351c", "#1f66a6", "#333a41"
 

@@ -18,23 +18,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checks import check_same_system, check_settings, unread
+from checks import add_run_flags, check_folder, check_same_system, check_settings, unread
 from data import Data, add_data_flags, read_data
 from presets import PRESETS, faithful
-from run_folder import add_run_flags, check_folder
 
-from speak_neuro.command import (
-    TEMPORARY,
-    check_writable,
-    commit,
-    package_versions,
-    result_record,
-    run_command,
-    write_json,
-)
-from speak_neuro.config import SAMPLED, RunConfig, add_flags, override, to_dict
+from speak_neuro.command import run_command
+from speak_neuro.config import SAMPLED, RunConfig
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.files import TEMPORARY, check_writable, write_json
 from speak_neuro.launch import end_as_one, speak_once
+from speak_neuro.provenance import commit, package_versions, result_record
+from speak_neuro.settings import add_flags, override, to_dict
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
     import torch

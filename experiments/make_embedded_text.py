@@ -21,8 +21,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speak_neuro.command import atomic_write, run_command
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 
 ARTICLE_CHARACTERS = range(3_000, 40_001)
 LANGUAGES = ("ar", "fi", "he", "hi", "ja", "ru", "th", "vi", "zh")

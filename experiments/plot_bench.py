@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import atomic_write, run_command
+from speak_neuro.command import run_command
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.files import atomic_write
 
 OWN, PEER = "#2277aa", "#999999"
 

@@ -22,8 +22,10 @@ from groups import Setting, first_view
 from seeds import sample
 from selection import add_selection, select
 
-from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import MissingExtra
+from speak_neuro.files import atomic_write, check_writable, write_json
+from speak_neuro.provenance import result_record
 
 COLOURS = {
     "vanilla": "#7f7f7f",

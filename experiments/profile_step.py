@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from systems import SIZES, configuration, prepare, speak_trainer
 
-from speak_neuro.command import device_name, result_record, run_command, write_json
+from speak_neuro.command import run_command
+from speak_neuro.files import write_json
+from speak_neuro.provenance import device_name, result_record
 
 PARTS = ("data", "pre", "tokenizer", "decode", "losses", "backward", "acceptance", "optimiser", "metrics")
 OPERATORS = 12

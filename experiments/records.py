@@ -18,8 +18,9 @@ from typing import Any
 
 from same_run import check_agreement, distinct
 
-from speak_neuro.config import RunConfig, from_dict, to_dict
+from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.settings import from_dict, to_dict
 
 CURVE = ("step", "bpc", "sf", "seconds", "training_sf", "decided")
 """Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it; of the steps

@@ -18,12 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from run_folder import add_run_flags, check_folder
+from checks import add_run_flags, check_folder
 
-from speak_neuro.command import check_writable, commit, package_versions, result_record, run_command, write_json
-from speak_neuro.config import add_flags, override, to_dict
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import commit, package_versions, result_record
 from speak_neuro.rtok.config import LoraSettings, RTokConfig, TaskTraining
+from speak_neuro.settings import add_flags, override, to_dict
 
 UNIGRAMS = "unigrams"
 """The folder in a run's folder with the models of `zett-sentencepiece`."""

@@ -26,8 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import rtok_tables
 
-from speak_neuro.command import check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 
 TOKENIZERS = ("zett-original", "dytok-word", "dytok-50", "speak")
 EVALUATE = ("pt_bosque:dev", "pt_bosque:test", "pt_pud:test", "en_ewt:dev", "en_ewt:test", "de_pud:test", "ru_pud:test")

@@ -26,8 +26,10 @@ from cells import NONE, P, p_value
 from same_run import check_agreement, distinct
 from seeds import compare
 
-from speak_neuro.command import check_writable, result_record, run_command, write_json, write_or_print
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable, write_json, write_or_print
+from speak_neuro.provenance import result_record
 
 ORIGINAL = "zett-original"
 MEASURED = (

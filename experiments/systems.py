@@ -15,9 +15,9 @@ from typing import Any
 
 from presets import DTP, PRESETS
 
-from speak_neuro.command import check_writable
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable
 
 Step = Callable[[], dict[str, float]]
 

@@ -22,7 +22,8 @@ from curves import equal_budgets
 from groups import BUDGET, REFERENCES, Setting, Variant, in_order, pareto
 from selection import add_selection, select
 
-from speak_neuro.command import check_writable, run_command, write_or_print
+from speak_neuro.command import run_command
+from speak_neuro.files import check_writable, write_or_print
 
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "

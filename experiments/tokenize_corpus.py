@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro import shards
-from speak_neuro.command import check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import result_record
 from speak_neuro.shards import Settings, Shard, Totals
 
 PLAN, SUMMARY = "plan.json", "summary.json"

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from speak_neuro.command import result_record, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import write_json
+from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
     from speak_neuro.checkpoint import Run

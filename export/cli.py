@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speak_neuro.command import check_writable, package_versions, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
 from speak_neuro.export.forms import add_form_flags, counted, wanted, write_forms
+from speak_neuro.files import check_writable, write_json
+from speak_neuro.provenance import package_versions, result_record
 
 if TYPE_CHECKING:
     from speak_neuro.checkpoint import Run
@@ -113,10 +115,11 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     from tqdm import tqdm
 
     from speak_neuro.alphabet import UNKNOWN
-    from speak_neuro.corpus import embedded_text, read_text, split
+    from speak_neuro.corpus import embedded_text, read_text
     from speak_neuro.device import choose_device, describe_device
     from speak_neuro.export.trace import run_trace, trace_rows
     from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.splits import split
     from speak_neuro.text import Speak
 
     device = choose_device(arguments.device)

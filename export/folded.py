@@ -31,7 +31,6 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.command import write_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.read import (
     ExportedNeuron,
@@ -43,6 +42,7 @@ from speak_neuro.export.read import (
     read_graph,
     write_graph,
 )
+from speak_neuro.files import write_json
 from speak_neuro.reference import gated_lif_run
 
 

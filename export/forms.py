@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import result_record, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import write_json
+from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
     import nir

@@ -20,9 +20,9 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
 from speak_neuro.export import nir_node
+from speak_neuro.files import atomic_write
 from speak_neuro.reference import NeuronParameters
 
 FloatArray = npt.NDArray[np.float32]

@@ -9,11 +9,12 @@ import numpy as np
 
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import Run, load_system
-from speak_neuro.command import package_versions, result_record, write_json
 from speak_neuro.config import RunConfig
 from speak_neuro.encoder import ConvolutionEncoder
 from speak_neuro.export.graph import UnsupportedExport
+from speak_neuro.files import write_json
 from speak_neuro.inference import BoundaryEngine
+from speak_neuro.provenance import package_versions, result_record
 from speak_neuro.reference import GATE_RULE
 from speak_neuro.system import System
 from speak_neuro.table import CompiledTable

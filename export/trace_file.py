@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 
 SCHEMA_VERSION = 1
 SCALARS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")

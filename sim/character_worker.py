@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.sim.job import groups
 from speak_neuro.sim.worker import Arrays, main
-
-LANES = 4096
-"""Texts per network."""
-CELLS = 2**24
-"""Time steps times lanes of one network: 64 MB of events."""
-
-
-def groups(length: npt.NDArray[np.int64]) -> Iterator[slice]:
-    """Texts that run side by side; `length` must descend, so that those of a group end together."""
-    start = 0
-    while start < len(length) and length[start] > 0:
-        lanes = max(1, min(LANES, CELLS // int(length[start])))
-        yield slice(start, min(start + lanes, len(length)))
-        start += lanes
-
-
-def total_steps(length: npt.NDArray[np.int64]) -> int:
-    """Time steps that a job of texts of these lengths takes."""
-    return sum(int(length[group.start]) for group in groups(length))
 
 
 def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:

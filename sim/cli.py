@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write, check_writable, write_json
+from speak_neuro.provenance import result_record
 from speak_neuro.sim.quantize_cli import LEVELS, add_formats, add_quantize, formats, numbers, quantize
 from speak_neuro.sim.tokenize import add_tokenize, tokenize
 

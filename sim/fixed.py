@@ -17,11 +17,11 @@ import numpy.typing as npt
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.export.trace_file import Trace
 from speak_neuro.integer import IntegerRun, Part, integer_readout, integer_run
+from speak_neuro.sim.job import INTEGERS
 from speak_neuro.sim.levels import DENSE_WEIGHTS, LANES, Level, LevelRun, check_same_neuron, simulate_rows
 from speak_neuro.sim.quantize import FixedNeuron, fix_current, fix_neuron, number_format
 from speak_neuro.sim.quantize_readout import FixedReadout, fix_readout
 from speak_neuro.sim.rounding import readout_bounds
-from speak_neuro.sim.worker import INTEGERS
 
 CHUNK = 2**24
 """Features that are turned into graded spikes at a time."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.command import commit, package_versions
 from speak_neuro.export.read import ExportedNeuron
 from speak_neuro.export.trace_file import Trace
+from speak_neuro.provenance import commit, package_versions
 from speak_neuro.reference import gated_lif_run
 from speak_neuro.sim.bits import number_bits
 from speak_neuro.sim.levels import Level, LevelRun, check_same_neuron, run_level

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import result_record, write_json
+from speak_neuro.files import write_json
+from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
     from speak_neuro.export.read import ExportedNeuron

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, check_distinct, check_writable, result_record, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write, check_distinct, check_writable, write_json
 from speak_neuro.lines import STYLES, read_lines, render
+from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +133,7 @@ def simulate_lines(
     """Spikes of each text in Lava, and the time steps it took. The texts run side by side, the longest first."""
     import numpy as np
 
-    from speak_neuro.sim.character_worker import total_steps
+    from speak_neuro.sim.job import total_steps
     from speak_neuro.sim.runner import run_job
 
     length = np.array([len(text) for text in ids], dtype=np.int64)

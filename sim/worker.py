@@ -26,11 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
+from speak_neuro.sim.job import CONSTANTS, INTEGERS
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Simulate = Callable[[Arrays, float, Callable[[int], None]], dict[str, npt.NDArray[Any]]]
-CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-INTEGERS = ("threshold", "soft_reset", "reset_potential", "decay", "gate_threshold", "shift")
 PROGRESS_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.command import atomic_write, write_json
-from speak_neuro.corpus import CHUNK_BYTES, iterate_text, split_points, text_files
+from speak_neuro.corpus import CHUNK_BYTES, iterate_text, text_files
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write, write_json
+from speak_neuro.splits import split_points
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -113,7 +114,7 @@ class CharacterStore:
         return (self.text(start, start + chunk) for start in range(0, len(self), chunk))
 
     def split(self, valid: float = 0.05, test: float = 0.05) -> tuple[CharacterStore, CharacterStore, CharacterStore]:
-        """Train, validation and test parts, views of this store cut where `speak_neuro.corpus.split` cuts."""
+        """Train, validation and test parts, views of this store cut where `speak_neuro.splits.split` cuts."""
         first, second = split_points(len(self), valid, test, self.text)
         parts = (self.ids[:first], self.ids[first:second], self.ids[second:])
         train, validation, held_out = (CharacterStore(part, self.alphabet) for part in parts)

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.command import write_json
-from speak_neuro.config import SCHEMA_VERSION, RunConfig, from_dict, to_dict
+from speak_neuro.config import SCHEMA_VERSION, RunConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import write_json
+from speak_neuro.settings import from_dict, to_dict
 from speak_neuro.system import System
 from speak_neuro.tensors import apply_tensors, read_tensors, write_tensors
 

@@ -20,27 +20,12 @@ Numba keeps a kernel until its own file changes. So kernels call kernels of the 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-logger = logging.getLogger(__name__)
+from speak_neuro.numba_cache import kernel
 
 BREAK = 0xFF
 _ZERO = np.float32(0)
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compiled on its first call; kept on disk where a place for it can be written, as `speak_neuro.kernels` does."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable place
-        logger.info("no writable folder for compiled kernels (set NUMBA_CACHE_DIR); compiling in every process")
-        return numba.njit(cache=False, **options)(function)
 
 
 @kernel

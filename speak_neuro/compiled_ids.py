@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from speak_neuro.compiled import kernel
+from speak_neuro.numba_cache import kernel
 from speak_neuro.slots import LONGEST
 
 PADDING = 8

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from speak_neuro.compiled import kernel
+from speak_neuro.numba_cache import kernel
 
 # Fields of the state, an int64 array carried from buffer to buffer.
 LINE_OPEN, TOKEN_OPEN, CUT, LINE_START, LINES, TOKENS = range(6)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from speak_neuro.command import device_name
 from speak_neuro.errors import SpeakError
+from speak_neuro.provenance import device_name
 
 ALLOWED = "auto, cpu, cuda, cuda:N"
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 
 BoolArray = npt.NDArray[np.bool_]
 

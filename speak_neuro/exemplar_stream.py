@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.compiled import kernel
 from speak_neuro.exemplar import LONGEST_RUN, UnigramExemplar
 from speak_neuro.memory_map import release
+from speak_neuro.numba_cache import kernel
 
 BoolArray = npt.NDArray[np.bool_]
 

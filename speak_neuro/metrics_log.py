@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.checkpoint import METRICS
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 
 
 class MetricsLog:

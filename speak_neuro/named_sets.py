@@ -23,8 +23,8 @@ from typing import IO, Any
 import numpy as np
 
 from speak_neuro.cleaning import LATIN, Cleaner, clean_articles
-from speak_neuro.command import atomic_write, write_json
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.files import atomic_write, write_json
 from speak_neuro.splits import PARTS, locked
 
 SCHEMA = 1

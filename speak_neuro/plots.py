@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import MissingExtra
+from speak_neuro.files import atomic_write
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("losses (nats)", (("loss_lm", "L_LM"), ("loss_mem", "L_mem"), ("loss_reset", "L_reset"))),

@@ -1,7 +1,7 @@
 """Proxy spikes: for every character of the corpus one bit that says whether the neuron should fire there (Eq. 13).
 
 Training reads windows that differ from epoch to epoch, so the bits belong to positions of the corpus, not to windows;
-the corpus is a circle, as for `speak_neuro.corpus.WindowSampler`. A second bit says whether a position was visited:
+the corpus is a circle, as for `speak_neuro.windows.WindowSampler`. A second bit says whether a position was visited:
 acceptance applies to a window only once all its positions were. 100 million characters take 25 MB.
 
 In a file the store is memory-mapped and changed in place, so after a crash it may be ahead of the last checkpoint:
@@ -19,9 +19,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.command import atomic_write
-from speak_neuro.corpus import circular_positions
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
+from speak_neuro.windows import circular_positions
 
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]

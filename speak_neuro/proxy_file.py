@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 from speak_neuro.memory_map import release
 from speak_neuro.proxy import HEADER, MAGIC, VERSION, BoolArray, ByteArray, ProxyStore
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.files import atomic_write
 from speak_neuro.lines import invalid_utf8
 from speak_neuro.table_text import TableTokenizer, load
 

@@ -1,6 +1,6 @@
 """Where a text's train, validation and test parts come from.
 
-a file, or a folder of .txt files        one text, cut 90 / 5 / 5 at text borders (`speak_neuro.corpus.split`)
+a file, or a folder of .txt files        one text, cut 90 / 5 / 5 at text borders (`speak_neuro.splits.split`)
 a folder with train.txt, valid.txt       the parts as they are; validation.txt will do for valid.txt
 (or validation.txt) and test.txt
 """
@@ -10,12 +10,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from speak_neuro.command import check_writable
-from speak_neuro.corpus import Splits, embedded_text, read_text, split
+import numpy as np
+
+from speak_neuro.corpus import DOCUMENT_BREAK, embedded_text, read_text
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import check_writable
+
+LONGEST_PART = 10_000_000
+"""Characters of a validation or test part that `split` cuts off, at most."""
+SEARCH = 1 << 20
+"""Characters before and after a cut in which `split` looks for a border, at most."""
 
 PARTS = ("train", "valid", "test")
 FILES = {"train": ("train.txt",), "valid": ("valid.txt", "validation.txt"), "test": ("test.txt",)}
@@ -76,3 +84,55 @@ def locked(folder: Path) -> Iterator[None]:
 
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+class Splits(NamedTuple):
+    """Three consecutive parts of one text."""
+
+    train: str
+    valid: str
+    test: str
+
+
+def split(text: str, valid: float = 0.05, test: float = 0.05) -> Splits:
+    """Cut `text` in three, in order: train, then a `valid` and a `test` share of the characters, 10 million at most.
+
+    Each cut moves to the nearest paragraph border, or else line border, or else word border, that lies within a tenth
+    of the smaller share. The same text is always cut the same way; joining the parts gives it back.
+    """
+    first, second = split_points(len(text), valid, test, lambda start, end: text[start:end])
+    return Splits(text[:first], text[first:second], text[second:])
+
+
+def split_points(length: int, valid: float, test: float, text_between: Callable[[int, int], str]) -> tuple[int, int]:
+    """The two cuts of `split` for `length` characters; `text_between(start, end)` gives the text around a cut."""
+    for name, share in (("valid", valid), ("test", test)):
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} is {share}; allowed: 0 to below 1")
+    if valid + test >= 1:
+        raise ValueError(f"valid + test is {valid + test}; allowed: below 1")
+    sizes = {"valid": min(round(length * valid), LONGEST_PART), "test": min(round(length * test), LONGEST_PART)}
+    sizes["train"] = length - sum(sizes.values())
+    wanted = {"train": 1.0 - valid - test, "valid": valid, "test": test}
+    if any(sizes[name] < 1 for name, share in wanted.items() if share > 0):
+        needed = int(np.ceil(1 / min(share for share in wanted.values() if share > 0)))
+        parts = ", ".join(f"{name} {sizes[name]}" for name in ("train", "valid", "test"))
+        raise SpeakError(f"text has {length} characters, too few to split ({parts}); give at least {needed}")
+    radius = min(int(min((share for share in (valid, test) if share > 0), default=0.0) * length / 10), SEARCH)
+    cuts = []
+    for target in (sizes["train"], sizes["train"] + sizes["valid"]):
+        movable = 0 < target < length
+        low, high = (max(0, target - radius), min(length, target + radius)) if movable else (target, target)
+        cuts.append(low + _nearest_border(text_between(low, high), target - low) if movable else target)
+    return cuts[0], cuts[1]
+
+
+def _nearest_border(text: str, target: int) -> int:
+    """The offset in `text` nearest to `target` after a blank line, or else a line's end, or a space; else `target`."""
+    for border in ("\r\n\r\n", DOCUMENT_BREAK, "\n", " "):
+        before = text.rfind(border, 0, target)
+        after = text.find(border, max(0, target - len(border)))
+        places = [at + len(border) for at in (before, after) if at >= 0]
+        if places:
+            return min(places, key=lambda place: (abs(place - target), place))
+    return target

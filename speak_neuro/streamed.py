@@ -27,12 +27,12 @@ import numpy.typing as npt
 
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.character_store import CharacterStore, part_of, source_of
-from speak_neuro.command import write_json
-from speak_neuro.corpus import iterate_text, split_points
+from speak_neuro.corpus import iterate_text
 from speak_neuro.exemplar import UnigramExemplar
+from speak_neuro.files import write_json
 from speak_neuro.memory_map import release, trim
 from speak_neuro.proxy_file import write_bits
-from speak_neuro.splits import PARTS, locked, part_files
+from speak_neuro.splits import PARTS, locked, part_files, split_points
 
 BoolArray = npt.NDArray[np.bool_]
 Say = Callable[[str], None]

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 
 
 def apply_tensors(

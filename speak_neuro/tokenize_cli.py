@@ -10,9 +10,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.command import atomic_write, check_distinct, check_writable, result_record, run_command, write_json
+from speak_neuro.command import run_command
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write, check_distinct, check_writable, write_json
 from speak_neuro.lines import FORMATS, read_lines, render
+from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
     from speak_neuro.table_text import TableTokenizer

@@ -1,8 +1,8 @@
 """A run in progress: its weights, optimiser and data, and what every system's step reads.
 
 Everything random is a function of (seed, step), so a resumed run ends with the same bits. Several processes share a
-step by rows (`speak_neuro.distributed`); what is random about a row does not depend on their number, dropout excepted. The
-steps themselves are in `speak_step` and `baselines`.
+step by rows (`speak_neuro.distributed`); what is random about a row does not depend on their number, dropout excepted.
+The steps themselves are in `speak_step` and `baselines`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import TrainingConfig
-from speak_neuro.corpus import WindowSampler, windows
 from speak_neuro.distributed import ALONE, Ranks
 from speak_neuro.proxy import ProxyStore
 from speak_neuro.system import System
 from speak_neuro.tensors import apply_tensors, optimiser_tensors, restore_optimiser
+from speak_neuro.windows import WindowSampler, windows
 
 Ids = npt.NDArray[Any]
 

@@ -12,9 +12,10 @@ from typing import IO
 
 import pytest
 
-from speak_neuro.command import atomic_write, check_writable, run_command
+from speak_neuro.command import run_command
 from speak_neuro.device import choose_device
 from speak_neuro.errors import MissingExtra, ParityError, SpeakError
+from speak_neuro.files import atomic_write, check_writable
 
 
 def temporaries(folder: Path) -> list[str]:

@@ -6,18 +6,9 @@ import json
 
 import pytest
 
-from speak_neuro.config import (
-    ModelConfig,
-    NeuronConfig,
-    RunConfig,
-    TokenizerConfig,
-    TrainingConfig,
-    add_flags,
-    from_dict,
-    override,
-    to_dict,
-)
+from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.settings import add_flags, from_dict, override, to_dict
 
 
 def test_json_round_trip() -> None:
@@ -68,7 +59,7 @@ def test_an_integer_is_a_good_float() -> None:
 
 def test_flags_override_only_what_is_given() -> None:
     parser = argparse.ArgumentParser()
-    add_flags(parser)
+    add_flags(parser, RunConfig)
     base = RunConfig(training=TrainingConfig(steps=5, batch=3))
     given = parser.parse_args(["--steps", "9", "--no-rest-term", "--encoder", "linear"])
     changed = override(base, given)
@@ -79,7 +70,7 @@ def test_flags_override_only_what_is_given() -> None:
 
 def test_every_field_has_a_flag_and_help() -> None:
     parser = argparse.ArgumentParser()
-    add_flags(parser)
+    add_flags(parser, RunConfig)
     text = parser.format_help()
     for section in dataclasses.fields(RunConfig):
         for item in dataclasses.fields(section.default_factory):

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speak_neuro import corpus
+from speak_neuro import corpus, splits, windows
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.character_store import CharacterStore
-from speak_neuro.corpus import WindowSampler
 from speak_neuro.errors import SpeakError
+from speak_neuro.windows import WindowSampler
 
 ODD = "\ufeffmark\r\nNUL \x00 tab\t\u2028 ünï 👩\u200d👧 नि\n\n"
 
@@ -86,31 +86,31 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @settings(deadline=None)
 @given(st.text("ab \n\r", min_size=20, max_size=400))
 def test_split_gives_the_text_back(text: str) -> None:
-    parts = corpus.split(text, 0.2, 0.1)
+    parts = splits.split(text, 0.2, 0.1)
     assert "".join(parts) == text
     assert all(parts)
-    assert corpus.split(text, 0.2, 0.1) == parts
+    assert splits.split(text, 0.2, 0.1) == parts
 
 
 def test_split_prefers_the_best_border_nearby() -> None:
     lines = "".join(f"line {i:03d}\n" + ("\n" if i % 10 == 9 else "") for i in range(1000))
-    train, valid, _ = corpus.split(lines, 0.1, 0.1)
+    train, valid, _ = splits.split(lines, 0.1, 0.1)
     assert train.endswith("\n\n")
     assert valid.endswith("\n\n")
     assert len(valid) == pytest.approx(0.1 * len(lines), rel=0.1)
-    assert corpus.split("word " * 1000).train.endswith(" ")
-    unbroken = corpus.split("x" * 1000, 0.1, 0.2)
+    assert splits.split("word " * 1000).train.endswith(" ")
+    unbroken = splits.split("x" * 1000, 0.1, 0.2)
     assert [len(part) for part in unbroken] == [700, 100, 200]
 
 
 def test_split_shares_of_nothing() -> None:
-    assert corpus.split("abcd efgh", 0, 0) == ("abcd efgh", "", "")
-    assert corpus.split("ab" * 50, 0.1, 0).test == ""
+    assert splits.split("abcd efgh", 0, 0) == ("abcd efgh", "", "")
+    assert splits.split("ab" * 50, 0.1, 0).test == ""
     with pytest.raises(SpeakError, match=r"text has 5 characters, too few to split \(train 5, valid 0, test 0\)"):
-        corpus.split("abcde")
+        splits.split("abcde")
     for valid, test in ((-0.1, 0), (0.5, 0.5), (0, 1)):
         with pytest.raises(ValueError, match="allowed"):
-            corpus.split("abcde" * 10, valid, test)
+            splits.split("abcde" * 10, valid, test)
 
 
 @settings(deadline=None)
@@ -121,7 +121,7 @@ def test_an_epoch_covers_each_position_at_most_once(n: int, length: int, batch: 
     steps = [sampler.starts(epoch, step) for step in range(sampler.steps_per_epoch)]
     starts = np.concatenate(steps)
     assert all(len(step) == batch for step in steps[:-1])
-    covered = np.bincount(corpus.circular_positions(starts, length, n, first).ravel(), minlength=first + n)
+    covered = np.bincount(windows.circular_positions(starts, length, n, first).ravel(), minlength=first + n)
     assert covered.max() == 1
     assert covered[:first].sum() == 0
     assert n - covered.sum() == n % length
@@ -151,13 +151,13 @@ def test_the_order_is_the_same_in_every_version() -> None:
 
 def test_windows_wrap_round() -> None:
     ids = np.arange(10, dtype=np.uint16)
-    found = corpus.windows(ids, [8, 0], 4)
+    found = windows.windows(ids, [8, 0], 4)
     assert found.tolist() == [[8, 9, 0, 1], [0, 1, 2, 3]]
     assert found.dtype == np.uint16
     with pytest.raises(ValueError, match="starts run from 10"):
-        corpus.windows(ids, [10], 4)
+        windows.windows(ids, [10], 4)
     with pytest.raises(ValueError, match="starts have shape"):
-        corpus.windows(ids, [[1]], 4)
+        windows.windows(ids, [[1]], 4)
 
 
 @pytest.mark.parametrize(
@@ -179,14 +179,14 @@ def test_too_little_text(arguments, message: str) -> None:
 @given(st.integers(1, 300), st.integers(0, 2**63))
 def test_permuted_is_a_permutation(count: int, seed: int) -> None:
     keys = np.random.PCG64(seed).random_raw(4)
-    found = corpus.permuted(np.arange(count), count, keys)
+    found = windows.permuted(np.arange(count), count, keys)
     assert sorted(found.tolist()) == list(range(count))
-    assert np.array_equal(corpus.permuted(np.arange(count)[::-1], count, keys), found[::-1])
+    assert np.array_equal(windows.permuted(np.arange(count)[::-1], count, keys), found[::-1])
 
 
 def test_a_permutation_looks_shuffled() -> None:
     count = 100_003
-    found = corpus.permuted(np.arange(count), count, np.random.PCG64(3).random_raw(4))
+    found = windows.permuted(np.arange(count), count, np.random.PCG64(3).random_raw(4))
     assert abs(np.corrcoef(np.arange(count), found)[0, 1]) < 0.02
     assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.02
     assert np.abs(np.diff(found)).min() >= 1
@@ -195,20 +195,20 @@ def test_a_permutation_looks_shuffled() -> None:
 
 def test_a_large_epoch_is_computed_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "LARGE_EPOCH", 10)
-    sampler = corpus.WindowSampler(1003, 10, 7, seed=5)
+    sampler = windows.WindowSampler(1003, 10, 7, seed=5)
     starts = [sampler.starts(3, step) for step in range(sampler.steps_per_epoch)]
     assert np.array_equal(np.concatenate(starts), sampler.epoch_starts(3)[: 7 * len(starts)])
-    covered = corpus.circular_positions(sampler.epoch_starts(3), 10, 1003)
+    covered = windows.circular_positions(sampler.epoch_starts(3), 10, 1003)
     assert len(np.unique(covered)) == covered.size == 1000
     assert not np.array_equal(sampler.epoch_starts(3), sampler.epoch_starts(4))
-    whole = corpus.WindowSampler(1003, 10, 7, seed=5, drop_last=False)
+    whole = windows.WindowSampler(1003, 10, 7, seed=5, drop_last=False)
     assert len(whole.starts(0, whole.steps_per_epoch - 1)) == 100 % 7
 
 
 def test_the_parts_cut_off_a_long_text_are_bounded() -> None:
     length = 10**10
-    first, second = corpus.split_points(length, 0.05, 0.05, lambda start, end: "x" * (end - start))
-    assert (second - first, length - second) == (corpus.LONGEST_PART, corpus.LONGEST_PART)
+    first, second = splits.split_points(length, 0.05, 0.05, lambda start, end: "x" * (end - start))
+    assert (second - first, length - second) == (splits.LONGEST_PART, splits.LONGEST_PART)
 
 
 def test_sampler_refusals() -> None:
@@ -240,7 +240,7 @@ def test_store_in_memory_and_on_disk_agree(large: Path, tmp_path: Path) -> None:
     assert disk.text() == "".join(disk.pieces(11)) == text
     assert disk.ids.dtype == memory.ids.dtype == np.uint8
     parts = [part.text() for part in disk.split(0.2, 0.1)]
-    assert tuple(parts) == corpus.split(text, 0.2, 0.1)
+    assert tuple(parts) == splits.split(text, 0.2, 0.1)
 
 
 @pytest.mark.parametrize(

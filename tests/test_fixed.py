@@ -16,9 +16,9 @@ from speak_neuro.integer import STATE_LIMIT, IntegerNeuron, integer_readout, int
 from speak_neuro.sim.cli import main
 from speak_neuro.sim.fixed import fixed_level, simulate_fixed
 from speak_neuro.sim.fixed_parity import against_reference, compare_fixed
+from speak_neuro.sim.job import CONSTANTS, INTEGERS
 from speak_neuro.sim.quantize import largest_threshold
 from speak_neuro.sim.runner import run_job
-from speak_neuro.sim.worker import CONSTANTS, INTEGERS
 
 _spec = importlib.util.spec_from_file_location("trace_fixtures", Path(__file__).with_name("trace_fixtures.py"))
 assert _spec is not None

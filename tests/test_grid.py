@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from speak_neuro.checkpoint import load_system, read_run
-from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig, from_dict, to_dict
+from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig
 from speak_neuro.export.fold import fold
 from speak_neuro.export.graph import export_neuron
 from speak_neuro.export.trace import run_trace, trace_rows
 from speak_neuro.grid import LARGEST_THRESHOLD, Grid
 from speak_neuro.inference import BoundaryEngine
 from speak_neuro.integer import WEIGHT_LIMIT, integer_run
+from speak_neuro.settings import from_dict, to_dict
 from speak_neuro.sim.fixed import fixed_level
 from speak_neuro.sim.fixed_parity import against_float, in_float32
 from speak_neuro.system import System

@@ -17,8 +17,8 @@ from speak_neuro.corpus import embedded_names, embedded_text
 from speak_neuro.export.cli import main as export
 from speak_neuro.export.folded import read_folded
 from speak_neuro.sim import tokenize as module
-from speak_neuro.sim.character_worker import groups, total_steps
 from speak_neuro.sim.cli import main
+from speak_neuro.sim.job import groups, total_steps
 from speak_neuro.sim.tokenize import batches, simulate_lines
 from speak_neuro.tokenize_cli import main as tokenize
 
@@ -187,8 +187,8 @@ def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speak_neuro.sim.character_worker.LANES", 3)
-    monkeypatch.setattr("speak_neuro.sim.character_worker.CELLS", 20)
+    monkeypatch.setattr("speak_neuro.sim.job.LANES", 3)
+    monkeypatch.setattr("speak_neuro.sim.job.CELLS", 20)
     length = np.array([15, 9, 8, 5, 5, 5, 1, 0, 0])
     found = list(groups(length))
     assert [(g.start, g.stop) for g in found] == [(0, 1), (1, 3), (3, 6), (6, 9)]

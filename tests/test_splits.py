@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from speak_neuro.corpus import embedded_text, split
+from speak_neuro.corpus import embedded_text
 from speak_neuro.errors import SpeakError
-from speak_neuro.splits import digest, part_files, read_splits
+from speak_neuro.splits import digest, part_files, read_splits, split
 
 
 def write(folder: Path, **parts: str) -> Path:

