@@ -57,11 +57,11 @@ format: $(STAMP)
 # Each stops with exit code 1 before it times anything when results differ.
 bench: $(STAMP)
 	@for name in scan step tokenizer sim; do \
-	    script=experiments/bench_$$name.py; [ -e $$script ] || continue; echo "== $$script"; \
-	    $(BIN)/python $$script --json experiments/results/bench_$$name.json || exit; \
+	    script=experiments/bench/$$name.py; [ -e $$script ] || continue; echo "== $$script"; \
+	    $(BIN)/python $$script --json experiments/results/bench/bench_$$name.json || exit; \
 	done
-	$(BIN)/python experiments/profile_step.py --json experiments/results/profile_step.json
-	$(BIN)/python experiments/plot_bench.py
+	$(BIN)/python experiments/bench/profile_step.py --json experiments/results/bench/profile_step.json
+	$(BIN)/python experiments/bench/plot.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -4,9 +4,9 @@
     python experiments/ablate_context.py --preset small --seeds 1 2 3 --json ablate_context.json
 
 Trains one run for each of: `linear`, `convolution` with each k (both fold onto a chip), and `hourglass`; `window` on
-request. Each leaves a run folder under --out, which experiments/chip_costs.py can count. Finished runs of the same
-settings are not trained again. Boundary F1 is against the Unigram exemplar, which is where training starts from and is
-pulled towards, not a gold standard.
+request. Each leaves a run folder under --out, which experiments/bench/chip_costs.py can count. Finished runs of the
+same settings are not trained again. Boundary F1 is against the Unigram exemplar, which is where training starts from
+and is pulled towards, not a gold standard.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import gtok
-from presets import PRESETS
 
-from speak_neuro.command import run_command, shorten_usage_errors
+from speak_neuro.common.command import run_command, shorten_usage_errors
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
-from speak_neuro.files import check_writable, write_json
-from speak_neuro.provenance import result_record
+from speak_neuro.training.presets import PRESETS
 
 ENCODERS = ("linear", "convolution", "hourglass", "window")
 MEASURES = {"test_boundary_f1": "F1", "test_bpc": "BPC", "test_shortening_factor": "SF", "test_gate_rate": "hard"}

@@ -18,23 +18,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checks import add_run_flags, check_folder, check_same_system, check_settings, unread
-from data import Data, add_data_flags, read_data
-from presets import PRESETS, faithful
-
-from speak_neuro.command import run_command
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import TEMPORARY, check_writable, write_json
+from speak_neuro.common.provenance import commit, package_versions, result_record
+from speak_neuro.common.settings import add_flags, override, to_dict
 from speak_neuro.config import SAMPLED, RunConfig
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.files import TEMPORARY, check_writable, write_json
-from speak_neuro.launch import end_as_one, speak_once
-from speak_neuro.provenance import commit, package_versions, result_record
-from speak_neuro.settings import add_flags, override, to_dict
+from speak_neuro.training.checks import add_run_flags, check_folder, check_same_system, check_settings, unread
+from speak_neuro.training.launch import end_as_one, speak_once
+from speak_neuro.training.presets import PRESETS, faithful
+from speak_neuro.training.run_data import Data, add_data_flags, read_data
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
     import torch
 
-    from speak_neuro.checkpoint import Run
-    from speak_neuro.distributed import Ranks
+    from speak_neuro.systems.run_folder import Run
+    from speak_neuro.training.distributed import Ranks
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="gtok.py",
         description="Train a tokenizer, SPEAK's or another's, together with an Hourglass language model.",
         epilog="Flags of neuron, tokenizer, model and training override the preset, whose values are in "
-        "experiments/presets.py. Ctrl-C ends the step, saves, and --resume goes on from there.",
+        "speak_neuro/training/presets.py. Ctrl-C ends the step, saves, and --resume goes on from there.",
     )
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), help="settings to start from (default: smoke); a resumed run has its own"
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train, evaluate on the test text, and leave a run folder; with the other processes that a launcher started."""
-    from speak_neuro.distributed import joined
+    from speak_neuro.training.distributed import joined
 
     with joined(arguments.device) as (ranks, device):
         return train_run(arguments, arguments.out or Path("runs") / (arguments.preset or "smoke"), ranks, device)
@@ -89,7 +88,7 @@ def settings(arguments: argparse.Namespace, folder: Path) -> tuple[Run | None, R
             config = override(faithful(config), arguments)
         check_settings(config)
         return None, config
-    from speak_neuro.checkpoint import read_run
+    from speak_neuro.systems.run_folder import read_run
 
     run = read_run(folder)
     config = override(run.config, arguments)
@@ -102,8 +101,8 @@ def prepare(
     arguments: argparse.Namespace, folder: Path, run: Run | None, config: RunConfig, ranks: Ranks, device: torch.device
 ) -> Data:
     """Read the text and make the run folder; the first process does, the others find what it learned there."""
-    from speak_neuro.checkpoint import EXEMPLAR, read_run, write_config
-    from speak_neuro.device import describe_device
+    from speak_neuro.common.device import describe_device
+    from speak_neuro.systems.run_folder import EXEMPLAR, read_run, write_config
 
     data = None
     with ranks.agreed():
@@ -149,12 +148,12 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     import torch
     from tqdm import tqdm
 
-    from speak_neuro.checkpoint import STATE, write_config
-    from speak_neuro.device import describe_device
-    from speak_neuro.evaluation import evaluate
-    from speak_neuro.fit import fit, resume
-    from speak_neuro.system import System
-    from speak_neuro.train import Trainer
+    from speak_neuro.common.device import describe_device
+    from speak_neuro.systems.run_folder import STATE, write_config
+    from speak_neuro.systems.system import System
+    from speak_neuro.training.evaluation import evaluate
+    from speak_neuro.training.fit import fit, resume
+    from speak_neuro.training.trainer import Trainer
 
     torch.manual_seed(config.training.seed)
     system = System(config, len(data.alphabet), data.alphabet).to(device)
@@ -271,8 +270,8 @@ def summary(bpc: float, shortening_factor: float, gate_rate: float | None, f1: f
 
 def draw(folder: Path) -> None:
     """Curves of the run; without matplotlib one line says how to get them."""
-    from speak_neuro.metrics_log import read_metrics
-    from speak_neuro.plots import plot_metrics
+    from speak_neuro.training.metrics_log import read_metrics
+    from speak_neuro.training.plots import plot_metrics
 
     try:
         plot_metrics(read_metrics(folder), folder / "curves.png", str(folder))

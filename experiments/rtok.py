@@ -18,14 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checks import add_run_flags, check_folder
-
-from speak_neuro.command import run_command
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import commit, package_versions, result_record
+from speak_neuro.common.settings import add_flags, override, to_dict
 from speak_neuro.errors import SpeakError
-from speak_neuro.files import check_writable, write_json
-from speak_neuro.provenance import commit, package_versions, result_record
 from speak_neuro.rtok.config import LoraSettings, RTokConfig, TaskTraining
-from speak_neuro.settings import add_flags, override, to_dict
+from speak_neuro.training.checks import add_run_flags, check_folder
 
 UNIGRAMS = "unigrams"
 """The folder in a run's folder with the models of `zett-sentencepiece`."""
@@ -88,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train, select, score, and leave a run folder."""
-    from speak_neuro.rtok import run as runs
-    from speak_neuro.rtok.systems import check_embedder, check_name
-    from speak_neuro.rtok.tasks import TASKS, Split
+    from speak_neuro.rtok.tasks.task import TASKS, Split
+    from speak_neuro.rtok.tokenizers.baselines import check_embedder, check_name
+    from speak_neuro.rtok.training import run_folder as runs
 
     task = TASKS[arguments.task]
     name = check_name(arguments.tokenizer)
@@ -131,13 +130,13 @@ def train(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from speak_neuro.device import choose_device, describe_device
-    from speak_neuro.metrics_log import read_metrics
-    from speak_neuro.rtok.assemble import assemble
-    from speak_neuro.rtok.finetune import evaluate
-    from speak_neuro.rtok.model import load_adapter
-    from speak_neuro.rtok.sentencepiece import SentencePieceSegmenter
-    from speak_neuro.rtok.systems import language_models
+    from speak_neuro.common.device import choose_device, describe_device
+    from speak_neuro.rtok.pretrained.lora import load_adapter
+    from speak_neuro.rtok.tokenizers.baselines import language_models
+    from speak_neuro.rtok.tokenizers.sentencepiece import SentencePieceSegmenter
+    from speak_neuro.rtok.training.assemble import assemble
+    from speak_neuro.rtok.training.finetune import evaluate
+    from speak_neuro.training.metrics_log import read_metrics
 
     if arguments.quiet:
         silence_transformers()
@@ -270,8 +269,8 @@ def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], above: st
 
 def mimic_texts(names: Sequence[str]) -> list[list[str]]:
     """The lines of more texts, each as units of one word."""
-    from speak_neuro.corpus import embedded_text, read_text
-    from speak_neuro.rtok.normalise import WORD, normalise
+    from speak_neuro.corpus.reader import embedded_text, read_text
+    from speak_neuro.rtok.text.normalise import WORD, normalise
 
     texts = []
     for name in names:

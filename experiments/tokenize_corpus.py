@@ -4,7 +4,7 @@
     python experiments/tokenize_corpus.py --table T --vocabulary V --output ids --out tokens corpus/*.parquet
     python experiments/tokenize_corpus.py --table T --out tokens --engine ray --ray-address auto corpus/
 
-A document is a line of a text file or a row of a Parquet file; `speak_neuro.shards` says what the output holds. The
+A document is a line of a text file or a row of a Parquet file; `table.shards` says what the output holds. The
 shards depend on the files and the flags --shard-... alone: any number of workers and both engines write the same bytes.
 A run that was interrupted goes on where it stopped when it is given again. With Ray the files, the table and the output
 must lie where all nodes see them under the same path.
@@ -23,12 +23,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro import shards
-from speak_neuro.command import run_command
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.files import check_writable, write_json
-from speak_neuro.provenance import result_record
-from speak_neuro.shards import Settings, Shard, Totals
+from speak_neuro.table import shards
+from speak_neuro.table.shards import Settings, Shard, Totals
 
 PLAN, SUMMARY = "plan.json", "summary.json"
 
@@ -123,7 +123,7 @@ def check(arguments: argparse.Namespace) -> None:
         except ImportError:
             raise MissingExtra(f"ray is not installed; {shards.INSTALL}") from None
     shards.arrow()
-    from speak_neuro.table_text import load
+    from speak_neuro.table.tokenizer import load
 
     load(arguments.table, arguments.vocabulary)
 

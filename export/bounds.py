@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from speak_neuro.encoder import ConvolutionEncoder, WindowEncoder
-from speak_neuro.inference import BoundaryEngine
+from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.tokenizer.encoder import ConvolutionEncoder, WindowEncoder
 
 GELU_LEAST = -0.1701
 """GELU's minimum, rounded away from zero."""

@@ -6,19 +6,19 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from speak_neuro.common.files import write_json
+from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
-from speak_neuro.files import write_json
-from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
-    from speak_neuro.checkpoint import Run
-    from speak_neuro.inference import BoundaryEngine
-    from speak_neuro.system import System
+    from speak_neuro.inference.engine import BoundaryEngine
+    from speak_neuro.systems.run_folder import Run
+    from speak_neuro.systems.system import System
 
 
 def check(arguments: argparse.Namespace, run: Run, system: System) -> int:
     """Print one line per graph; exit code 0 when the native one is exact, 2 when not."""
-    from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.inference.engine import BoundaryEngine
 
     engine = BoundaryEngine(system, run.config)
     builds: dict[str, Callable[[], str]] = {
@@ -47,8 +47,8 @@ def _attempt(build: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _native(system: System) -> str:
+    from speak_neuro.export.files.neuron_file import neuron_graph
     from speak_neuro.export.graph import export_neuron
-    from speak_neuro.export.read import neuron_graph
 
     exported = export_neuron(system)
     nodes = len(neuron_graph(exported).nodes)
@@ -56,8 +56,8 @@ def _native(system: System) -> str:
 
 
 def _folded(arguments: argparse.Namespace, engine: BoundaryEngine) -> str:
+    from speak_neuro.export.files.folded_file import folded_graph
     from speak_neuro.export.fold import AXON_LIMIT, fold
-    from speak_neuro.export.folded import folded_graph
 
     folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT)
     return (
@@ -67,11 +67,11 @@ def _folded(arguments: argparse.Namespace, engine: BoundaryEngine) -> str:
 
 
 def _lowered(arguments: argparse.Namespace, engine: BoundaryEngine, whole: bool) -> str:
+    from speak_neuro.export.files.folded_file import folded_graph
+    from speak_neuro.export.files.neuron_file import neuron_graph
     from speak_neuro.export.fold import AXON_LIMIT, fold
-    from speak_neuro.export.folded import folded_graph
     from speak_neuro.export.forms import lower_graph
     from speak_neuro.export.graph import export_neuron
-    from speak_neuro.export.read import neuron_graph
 
     folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT) if whole else None
     native = folded_graph(folded) if folded is not None else neuron_graph(export_neuron(engine.system))
@@ -83,8 +83,8 @@ def _lowered(arguments: argparse.Namespace, engine: BoundaryEngine, whole: bool)
 
 
 def _approximate(system: System) -> str:
-    from speak_neuro.export.approximate import approximate
     from speak_neuro.export.graph import export_neuron
+    from speak_neuro.export.graphs.approximate import approximate
 
     graph = approximate(export_neuron(system))
     kind = type(graph.nodes["neuron"]).__name__

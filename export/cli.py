@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speak_neuro.command import run_command
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import package_versions, result_record
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
 from speak_neuro.export.forms import add_form_flags, counted, wanted, write_forms
-from speak_neuro.files import check_writable, write_json
-from speak_neuro.provenance import package_versions, result_record
 
 if TYPE_CHECKING:
-    from speak_neuro.checkpoint import Run
-    from speak_neuro.export.trace_file import Trace
-    from speak_neuro.system import System
+    from speak_neuro.export.files.trace_file import Trace
+    from speak_neuro.systems.run_folder import Run
+    from speak_neuro.systems.system import System
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,7 +57,7 @@ def export(arguments: argparse.Namespace) -> int:
     for name in ("rows", "row_length"):
         if getattr(arguments, name) < 1:
             raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
-    from speak_neuro.checkpoint import load_system, read_run
+    from speak_neuro.systems.run_folder import load_system, read_run
 
     run = read_run(arguments.run)
     out = arguments.out or arguments.run
@@ -71,10 +71,10 @@ def export(arguments: argparse.Namespace) -> int:
 
         return write_table(arguments, run)
 
-    from speak_neuro.device import choose_device
+    from speak_neuro.common.device import choose_device
+    from speak_neuro.export.files.neuron_file import write_neuron
+    from speak_neuro.export.files.trace_file import write_trace
     from speak_neuro.export.graph import export_neuron
-    from speak_neuro.export.read import write_neuron
-    from speak_neuro.export.trace_file import write_trace
 
     device = choose_device(arguments.device)
     system = load_system(run, device)
@@ -87,7 +87,7 @@ def export(arguments: argparse.Namespace) -> int:
         system,
         {
             "producer": "speak_neuro",
-            "reader": "import speak_neuro.export.nir_node and call register() before nir.read",
+            "reader": "import speak_neuro.export.files.nir_node and call register() before nir.read",
             "run": run.folder.resolve().name,
             "reset_mode": run.config.neuron.reset_mode,
         },
@@ -114,18 +114,18 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     """The run on the text that the flags name."""
     from tqdm import tqdm
 
-    from speak_neuro.alphabet import UNKNOWN
-    from speak_neuro.corpus import embedded_text, read_text
-    from speak_neuro.device import choose_device, describe_device
+    from speak_neuro.common.device import choose_device, describe_device
+    from speak_neuro.corpus.reader import embedded_text, read_text
+    from speak_neuro.corpus.splits import split
     from speak_neuro.export.trace import run_trace, trace_rows
-    from speak_neuro.inference import BoundaryEngine
-    from speak_neuro.splits import split
-    from speak_neuro.text import Speak
+    from speak_neuro.inference.engine import BoundaryEngine
+    from speak_neuro.inference.speak import Speak
+    from speak_neuro.text.alphabet import UNKNOWN
 
     device = choose_device(arguments.device)
     text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
     if run.record.get("framework") == "rtok":
-        from speak_neuro.rtok.normalise import normalise
+        from speak_neuro.rtok.text.normalise import normalise
 
         text = "\n".join(map(normalise, text.split("\n")))  # a line is a unit
     found = trace_rows(text, arguments.row_length)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.encoder import ConvolutionEncoder
 from speak_neuro.errors import SpeakError
-from speak_neuro.export.folded import Folded
+from speak_neuro.export.files.folded_file import Folded
 from speak_neuro.export.graph import UnsupportedExport, constants_of, refusals
-from speak_neuro.inference import BoundaryEngine
-from speak_neuro.reference import GATE_RULE
+from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.tokenizer.encoder import ConvolutionEncoder
 
 AXON_LIMIT = 4096
 """Input axons of one Loihi core, one per character: nengo-loihi's MAX_IN_AXONS (nengo_loihi/block.py), a figure of the

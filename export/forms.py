@@ -8,20 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speak_neuro.common.files import write_json
+from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
-from speak_neuro.files import write_json
-from speak_neuro.provenance import result_record
 
 if TYPE_CHECKING:
     import nir
 
-    from speak_neuro.checkpoint import Run
-    from speak_neuro.export.folded import Folded
-    from speak_neuro.export.lower import Lowered
-    from speak_neuro.export.read import ExportedNeuron
-    from speak_neuro.export.trace_file import Trace
-    from speak_neuro.inference import BoundaryEngine
-    from speak_neuro.system import System
+    from speak_neuro.export.files.folded_file import Folded
+    from speak_neuro.export.files.neuron_file import ExportedNeuron
+    from speak_neuro.export.files.trace_file import Trace
+    from speak_neuro.export.graphs.lower import Lowered
+    from speak_neuro.inference.engine import BoundaryEngine
+    from speak_neuro.systems.run_folder import Run
+    from speak_neuro.systems.system import System
 
 MakeTrace = Callable[[], "Trace"]
 
@@ -73,14 +73,14 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
     if arguments.lower and arguments.approximate:
         raise SpeakError("--lower and --approximate exclude each other: the one is exact, the other is not")
     from speak_neuro.export.graph import export_neuron
-    from speak_neuro.inference import BoundaryEngine
+    from speak_neuro.inference.engine import BoundaryEngine
 
     engine = BoundaryEngine(system, run.config)
     if arguments.fold:
         return _write_folded(arguments, run, engine, make_trace)
     exported = export_neuron(system, provenance(run))
     if arguments.lower:
-        from speak_neuro.export.read import neuron_graph
+        from speak_neuro.export.files.neuron_file import neuron_graph
 
         lowered = lower_graph(arguments, engine, neuron_graph(exported, exported.metadata), None)
         return _write_lowered(arguments, "lowered.nir", lowered)
@@ -97,9 +97,9 @@ def provenance(run: Run) -> dict[str, str | int | float]:
 
 
 def _write_folded(arguments: argparse.Namespace, run: Run, engine: BoundaryEngine, make_trace: MakeTrace) -> int:
+    from speak_neuro.export.files.folded_file import alphabet_path, folded_graph, write_alphabet, write_folded
+    from speak_neuro.export.files.trace_file import write_trace
     from speak_neuro.export.fold import AXON_LIMIT, fold
-    from speak_neuro.export.folded import alphabet_path, folded_graph, write_alphabet, write_folded
-    from speak_neuro.export.trace_file import write_trace
 
     says = "one-hot characters; the .alphabet.json file beside the graph has their code points"
     folded = fold(engine, {**provenance(run), "input": says}, arguments.axon_limit or AXON_LIMIT)
@@ -136,7 +136,7 @@ def lower_graph(
 ) -> Lowered:
     """The lowered form of a graph of this checkpoint."""
     from speak_neuro.export.bounds import largest_current
-    from speak_neuro.export.lower import grid_exponent, lower
+    from speak_neuro.export.graphs.lower import grid_exponent, lower
 
     proven = largest_current(engine)
     stated = arguments.largest_current
@@ -167,7 +167,7 @@ def lower_graph(
 
 
 def _write_lowered(arguments: argparse.Namespace, name: str, lowered: Lowered) -> int:
-    from speak_neuro.export.read import write_graph
+    from speak_neuro.export.files.neuron_file import write_graph
 
     path = (arguments.out or arguments.run) / name
     write_graph(path, lowered.graph)
@@ -179,9 +179,9 @@ def _write_lowered(arguments: argparse.Namespace, name: str, lowered: Lowered) -
 def _write_approximate(
     arguments: argparse.Namespace, name: str, exported: ExportedNeuron, trace: Trace, run: Run | None = None
 ) -> int:
-    from speak_neuro.export.approximate import approximate, disagreement
-    from speak_neuro.export.folded import alphabet_path, write_alphabet
-    from speak_neuro.export.read import write_graph
+    from speak_neuro.export.files.folded_file import alphabet_path, write_alphabet
+    from speak_neuro.export.files.neuron_file import write_graph
+    from speak_neuro.export.graphs.approximate import approximate, disagreement
 
     path = (arguments.out or arguments.run) / name
     graph = approximate(exported, unit_resistance=arguments.approximate == "lif-unit-r")
@@ -215,7 +215,7 @@ def folded_trace(trace: Trace, folded: Folded, run: Run) -> Trace:
     """The same run with the characters themselves as features, (B, L, V) one-hot."""
     import numpy as np
 
-    from speak_neuro.export.folded import one_hot
+    from speak_neuro.export.files.folded_file import one_hot
     from speak_neuro.export.trace import FEATURE_LIMIT
 
     shape = (*trace.current.shape, folded.characters)

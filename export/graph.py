@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.export.read import ExportedNeuron
-from speak_neuro.reference import GATE_RULE, SOFT_RESETS
-from speak_neuro.system import System
-from speak_neuro.tokenizer import SpeakTokenizer
+from speak_neuro.export.files.neuron_file import ExportedNeuron
+from speak_neuro.neuron.reference import GATE_RULE, SOFT_RESETS
+from speak_neuro.systems.system import System
+from speak_neuro.tokenizer.module import SpeakTokenizer
 
 
 class UnsupportedExport(SpeakError):

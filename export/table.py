@@ -1,4 +1,4 @@
-"""Checkpoint to table: what the network computes for each character, once for all (see `speak_neuro.table`)."""
+"""Checkpoint to table: what the network computes for each character, once for all (see `speak_neuro.table.table`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from speak_neuro.alphabet import Alphabet
-from speak_neuro.checkpoint import Run, load_system
+from speak_neuro.common.files import write_json
+from speak_neuro.common.provenance import package_versions, result_record
 from speak_neuro.config import RunConfig
-from speak_neuro.encoder import ConvolutionEncoder
 from speak_neuro.export.graph import UnsupportedExport
-from speak_neuro.files import write_json
-from speak_neuro.inference import BoundaryEngine
-from speak_neuro.provenance import package_versions, result_record
-from speak_neuro.reference import GATE_RULE
-from speak_neuro.system import System
-from speak_neuro.table import CompiledTable
+from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.systems.run_folder import Run, load_system
+from speak_neuro.systems.system import System
+from speak_neuro.table.table import CompiledTable
+from speak_neuro.text.alphabet import Alphabet
+from speak_neuro.tokenizer.encoder import ConvolutionEncoder
 
 NAME = "table.safetensors"
 

@@ -1,7 +1,7 @@
 """The training device's own run on a text, for a simulator to be compared with.
 
 Every line of the text is a row that begins at the reset potential; a longer line is cut into rows of `row_length`.
-Rows are computed as `speak-tokenize` computes them (speak_neuro.inference), so a line's spikes here are its tokens
+Rows are computed as `speak-tokenize` computes them (inference.engine), so a line's spikes here are its tokens
 there. Positions beyond a row's length are zero.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.files.trace_file import Trace, encode_texts
 from speak_neuro.export.graph import constants_of
-from speak_neuro.export.trace_file import Trace, encode_texts
-from speak_neuro.text import Speak
+from speak_neuro.inference.speak import Speak
 
 FEATURE_LIMIT = 2**28
 """Numbers in the trace's feature array (1 GiB) beyond which the text is refused rather than the memory used up."""

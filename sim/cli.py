@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.command import run_command
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import atomic_write, check_writable, write_json
+from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
-from speak_neuro.files import atomic_write, check_writable, write_json
-from speak_neuro.provenance import result_record
 from speak_neuro.sim.quantize_cli import LEVELS, add_formats, add_quantize, formats, numbers, quantize
 from speak_neuro.sim.tokenize import add_tokenize, tokenize
 
 if TYPE_CHECKING:
-    from speak_neuro.export.read import ExportedNeuron
-    from speak_neuro.export.trace_file import Trace
+    from speak_neuro.export.files.neuron_file import ExportedNeuron
+    from speak_neuro.export.files.trace_file import Trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,9 +82,9 @@ def _seconds(text: str) -> float:
 def _action(arguments: argparse.Namespace) -> int:
     if arguments.action == "tokenize":
         return tokenize(arguments)
-    from speak_neuro.export.read import read_neuron
-    from speak_neuro.export.trace_file import read_trace
-    from speak_neuro.sim.levels import check_same_neuron
+    from speak_neuro.export.files.neuron_file import read_neuron
+    from speak_neuro.export.files.trace_file import read_trace
+    from speak_neuro.sim.parity.levels import check_same_neuron
 
     if arguments.action == "parity":
         check_writable((arguments.out or arguments.trace.parent) / "parity.json")
@@ -101,8 +101,8 @@ def _action(arguments: argparse.Namespace) -> int:
 
 
 def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
-    from speak_neuro.sim.parity import Parity, compare, header
-    from speak_neuro.sim.report import render
+    from speak_neuro.sim.parity.compare import Parity, compare, header
+    from speak_neuro.sim.parity.report import render
     from speak_neuro.sim.summary import summary
 
     folder = arguments.out or arguments.trace.parent
@@ -116,7 +116,7 @@ def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trac
         if arguments.model != "fixed":
             parity = compare(exported, trace, strict_readout=arguments.strict, on_step=progress, **options)
         if arguments.model != "float":
-            from speak_neuro.sim.fixed_parity import add_fixed
+            from speak_neuro.sim.fixed.compare import add_fixed
 
             options |= formats(arguments)
             parity = add_fixed(parity, exported, trace, strict=arguments.strict, on_step=progress, **options)
@@ -140,7 +140,7 @@ def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trac
 def _run(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
     import numpy as np
 
-    from speak_neuro.sim.levels import run_level
+    from speak_neuro.sim.parity.levels import run_level
 
     with _Progress() as progress:
         run = run_level(

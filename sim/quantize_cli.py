@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.files import write_json
-from speak_neuro.provenance import result_record
+from speak_neuro.common.files import write_json
+from speak_neuro.common.provenance import result_record
 
 if TYPE_CHECKING:
-    from speak_neuro.export.read import ExportedNeuron
-    from speak_neuro.export.trace_file import Trace
+    from speak_neuro.export.files.neuron_file import ExportedNeuron
+    from speak_neuro.export.files.trace_file import Trace
 
 LEVELS = {"neuron": ("neuron",), "readout": ("readout",), "both": ("neuron", "readout")}
 
@@ -38,7 +38,7 @@ def add_formats(parser: argparse.ArgumentParser) -> None:
 
 def formats(arguments: argparse.Namespace) -> dict[str, Any]:
     """What those flags say, as `fixed_level` takes it."""
-    from speak_neuro.export.trace_file import read_trace
+    from speak_neuro.export.files.trace_file import read_trace
 
     calibration = read_trace(arguments.calibration) if arguments.calibration is not None else None
     return {"calibration": calibration, "threshold": arguments.fixed_threshold}
@@ -46,8 +46,8 @@ def formats(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def quantize(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) -> int:
     """Print formats, worst rounding and agreement with the float run, level by level; exit code 0."""
-    from speak_neuro.sim.fixed import describe, fixed_level
-    from speak_neuro.sim.fixed_parity import against_float, fixed_lines
+    from speak_neuro.sim.fixed.compare import against_float, fixed_lines
+    from speak_neuro.sim.fixed.levels import describe, fixed_level
 
     options, metrics = formats(arguments), {}
     for level in LEVELS[arguments.level]:

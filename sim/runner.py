@@ -23,7 +23,7 @@ import numpy.typing as npt
 from speak_neuro.errors import MissingExtra, SpeakError
 
 PYTHON_VARIABLE = "SPEAK_SIM_PYTHON"
-WORKER = "speak_neuro.sim.worker"
+WORKER = "speak_neuro.sim.child.worker"
 INSTALL = "pip install 'speak-neuro[lava]'"
 TIME_IS_UP = "the time limit was reached"
 """As the guard in the child says it too."""

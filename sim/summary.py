@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from speak_neuro.sim.fixed_parity import fixed_lines
+from speak_neuro.sim.fixed.compare import fixed_lines
 
 
 def summary(report: dict[str, Any]) -> list[str]:

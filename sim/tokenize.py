@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from speak_neuro.common.files import atomic_write, check_distinct, check_writable, write_json
+from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
-from speak_neuro.files import atomic_write, check_distinct, check_writable, write_json
-from speak_neuro.lines import STYLES, read_lines, render
-from speak_neuro.provenance import result_record
+from speak_neuro.text.lines import STYLES, read_lines, render
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from speak_neuro.alphabet import Alphabet
-    from speak_neuro.export.folded import Folded
+    from speak_neuro.export.files.folded_file import Folded
+    from speak_neuro.text.alphabet import Alphabet
 
 BATCH_CHARACTERS = 2**21
 BATCH_LINES = 2**15
@@ -51,7 +51,7 @@ def add_tokenize(commands: Any, seconds: Callable[[str], float]) -> None:
 
 def tokenize(arguments: argparse.Namespace) -> int:
     """Tokenize batch by batch; exit code 0."""
-    from speak_neuro.export.folded import alphabet_path, read_alphabet, read_folded
+    from speak_neuro.export.files.folded_file import alphabet_path, read_alphabet, read_folded
 
     for path in (arguments.out, arguments.json):
         if path is not None:
@@ -89,7 +89,7 @@ def _rendered(
 ) -> Iterator[str]:
     from tqdm import tqdm
 
-    from speak_neuro import segments
+    from speak_neuro.text import segments
 
     with tqdm(unit="character", unit_scale=True, delay=2.0, file=sys.stderr, leave=False) as bar:
         for batch in batches(lines):
@@ -151,7 +151,7 @@ def simulate_lines(
         timeout=timeout if timeout is not None else 120.0 + 0.05 * steps,
         python=python,
         on_step=on_step,
-        worker="speak_neuro.sim.character_worker",
+        worker="speak_neuro.sim.child.character_worker",
     )
     pieces = np.split(result.arrays["spikes"], np.cumsum(length[order])[:-1])
     spikes: list[npt.NDArray[np.uint8]] = [np.zeros(0, dtype=np.uint8)] * len(ids)

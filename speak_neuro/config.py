@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from speak_neuro.reference import RESET_MODES, ResetMode
-from speak_neuro.settings import option, validate
+from speak_neuro.common.settings import option, validate
+from speak_neuro.neuron.reference import RESET_MODES, ResetMode
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +35,7 @@ class NeuronConfig:
 
 
 SYSTEMS = ("speak", "vanilla", "fixed", "whitespace", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
-"""The tokenizers of the paper's Table 1, each in front of the same language model (`speak_neuro.segmenters`)."""
+"""The tokenizers of the paper's Table 1, each in front of the same language model (`systems.segmenters`)."""
 SAMPLED = ("dtp-gumbel", "magnet")
 """Those that draw their boundaries in training."""
 

@@ -12,13 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import MissingExtra
-from speak_neuro.reference import (
-    RESET_MODES,
-    BoolArray,
-    FloatArray,
-    NeuronParameters,
-    gated_lif_run,
-)
+from speak_neuro.neuron.reference import RESET_MODES, BoolArray, FloatArray, NeuronParameters, gated_lif_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +20,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
     from torch import Tensor
 
-    from speak_neuro.functional import GatedLIFOutput
+    from speak_neuro.neuron.functional import GatedLIFOutput
 
 CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
@@ -144,7 +138,7 @@ def run_scan(
     """`case` by a backend of `gated_lif_scan`; `leaves`, if given, gets its differentiable inputs by name."""
     import torch
 
-    from speak_neuro.functional import gated_lif_scan
+    from speak_neuro.neuron.functional import gated_lif_scan
 
     def tensor(array: Any) -> Any:
         return None if array is None else torch.from_numpy(np.array(array)).to(device)

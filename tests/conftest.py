@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scripts import load
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the
@@ -24,26 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def embedded_excerpt(characters: int = 20000) -> str:
-    from speak_neuro.corpus import embedded_text
+    from speak_neuro.corpus.reader import embedded_text
 
     return embedded_text("en")[:characters]
 
 
 def run_gtok(*flags: str) -> int:
     """experiments/gtok.py in this process, with the tiny configuration before `flags`."""
-    import importlib.util
-    import sys
-
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        spec = importlib.util.spec_from_file_location("gtok", ROOT / "experiments" / "gtok.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.main([*TINY_FLAGS, *flags])
-    finally:
-        sys.path.remove(str(ROOT / "experiments"))
+    return int(load("gtok").main([*TINY_FLAGS, *flags]))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from speak_neuro.common.settings import add_flags, from_dict, override, to_dict
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
-from speak_neuro.settings import add_flags, from_dict, override, to_dict
 
 
 def test_json_round_trip() -> None:

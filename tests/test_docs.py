@@ -43,7 +43,7 @@ def test_the_run_of_the_tutorial_is_the_one_it_trains() -> None:
 def test_the_reader_of_the_nir_page_has_the_spikes_of_the_trace(tiny_run: Path, excerpt: Path, tmp_path: Path) -> None:
     """A reader that knows the page and HDF5 alone."""
     from speak_neuro.export.cli import main
-    from speak_neuro.export.trace_file import read_trace
+    from speak_neuro.export.files.trace_file import read_trace
 
     flags = ["--text", str(excerpt), "--rows", "8", "--out", str(tmp_path), "--quiet"]
     assert main(["--run", str(tiny_run), *flags]) == 0
@@ -61,7 +61,7 @@ def test_the_reader_of_the_nir_page_has_the_spikes_of_the_trace(tiny_run: Path, 
 def test_the_table_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from table_fixtures import make_table
 
-    from speak_neuro.vocabulary import Vocabulary
+    from speak_neuro.table.vocabulary import Vocabulary
 
     make_table().save(tmp_path / "mine.table")
     Vocabulary.build({b"text": 3, b"a line": 2}, 258).save(tmp_path / "mine.vocabulary")

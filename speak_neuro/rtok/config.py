@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from speak_neuro.common.settings import option, validate
 from speak_neuro.config import NeuronConfig
-from speak_neuro.settings import option, validate
 
 
 @dataclass(frozen=True)

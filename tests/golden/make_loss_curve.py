@@ -1,4 +1,4 @@
-"""Write tests/golden/loss_curve.json: the losses of the first 50 steps of the configuration in tests/test_train.py."""
+"""Write tests/golden/loss_curve.json: the losses of the first 50 steps of training/test_trainer.py's configuration."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ COMMAND = "python tests/golden/make_loss_curve.py"
 
 
 def main() -> None:
-    spec = importlib.util.spec_from_file_location("test_train", HERE.parent / "test_train.py")
+    spec = importlib.util.spec_from_file_location("test_trainer", HERE.parent / "training" / "test_trainer.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

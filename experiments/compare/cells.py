@@ -1,0 +1,48 @@
+"""Markdown tables and the text of their cells. What nobody measured is an en dash."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from settings import Variant
+
+from speak_neuro.common.seeds import NONE, Comparison, Sample, compare, sample
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def spread(found: Sample | None, digits: int) -> str:
+    """mean ± standard deviation; without ± for a single seed."""
+    if found is None:
+        return NONE
+    return number(found.mean, digits) + ("" if found.deviation is None else f" ± {found.deviation:.{digits}f}")
+
+
+def of(values: Sequence[float]) -> Sample | None:
+    return sample(values) if values else None
+
+
+def percent(comparison: Comparison | None) -> str:
+    return NONE if comparison is None else f"{100 * comparison.relative:+.2f} %".replace("-", "−")
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else NONE
+
+
+def against(variant: Variant, reference: Variant | None) -> Comparison | None:
+    """The difference and its test; none between two views of the same runs, which differ by no training."""
+    if reference is None or reference is variant or not variant.bpc or not reference.bpc:
+        return None
+    found = compare(variant.by_seed, reference.by_seed)
+    same = variant.config == reference.config
+    return dataclasses.replace(found, p=None, sign=None, why="no test: the same runs") if same else found

@@ -1,0 +1,316 @@
+"""Results of GTok runs, read from wherever they lie: run folders, results of gtok.py or evaluate.py, collected files.
+
+Everything that compares systems (`tables`, `plot_gtok`) starts from the list of `Record`s that `load` returns. A field
+that a source does not have is None, never a guess. The same run found in two places is one record (`same_run`): two
+sources that agree fill each other's gaps, two that contradict each other are an error, no run counts twice as a seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from speak_neuro.common.same_run import check_agreement, distinct
+from speak_neuro.common.settings import from_dict, to_dict
+from speak_neuro.config import RunConfig
+from speak_neuro.errors import SpeakError
+
+CURVE = ("step", "bpc", "sf", "seconds", "training_sf", "decided")
+"""Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it; of the steps
+since the last entry the SF (characters / tokens of all of them) and the share at which SPEAK decided on proxies. None
+where the run did not log it."""
+CURVE_POINTS = 40
+AGREEMENT = {"bpc": 1e-3, "sf": 1e-2}
+"""Share by which two scores of one run may differ. Scored again, the committed runs agree to 4e-9 in BPC; on another
+device rounding flips few boundaries (1e-4), and drawn boundaries vary a little more. Seeds differ by 6e-4 and more, so
+that two runs with one seed, from two versions of the code, may pass for one when they are as near as that."""
+SEED = "training.seed"
+WATCHING = ("training.evaluate_every", "training.evaluate_characters")
+"""Settings without influence on what is trained."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: what it is, and what was measured on it."""
+
+    name: str
+    """The run folder's name, for people."""
+    system: str
+    """`--tokenizer`."""
+    dataset: str
+    seed: int
+    config: dict[str, Any]
+    """Every setting, flat: "training.steps" -> 1000."""
+    text: str | None = None
+    """SHA-256 of the whole text (training, validation and test part)."""
+    bpc: float | None = None
+    sf: float | None = None
+    characters: int | None = None
+    tokens: int | None = None
+    gate_rate: float | None = None
+    boundary_f1: float | None = None
+    parameters_language_model: int | None = None
+    parameters_tokenizer: int | None = None
+    vocabulary: int | None = None
+    training_seconds: float | None = None
+    training_characters: int | None = None
+    device: str | None = None
+    timing: dict[str, Any] | None = None
+    """evaluate.py's times, with device, batch and length."""
+    protocol: dict[str, Any] | None = None
+    """Window and stride with which the test text was scored."""
+    other: dict[str, Any] | None = None
+    """The same weights with boundaries found the other way, where a system has two: {"boundaries": "sampled" or
+    "likeliest", "bpc", "sf"}."""
+    curve: dict[str, list[Any]] = field(default_factory=dict)
+    """Validation over training: a list for each of CURVE."""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings that decide what is trained, but for the seed."""
+        return {name: value for name, value in self.config.items() if name not in (SEED, *WATCHING)}
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Equal for the same run in two sources, scored the same way. Where the text is known, its name is a label."""
+        protocol = json.dumps(self.protocol, sort_keys=True) if self.protocol else ""
+        text = self.text or f"named {self.dataset}"
+        return self.system, text, json.dumps(self.chosen, sort_keys=True), protocol, self.seed
+
+
+def load(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Record], list[str]]:
+    """All finished runs of `paths`, and a line on each run that is not finished."""
+    found: list[Record] = []
+    unfinished: list[str] = []
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            folders = run_folders(path)
+            if not folders:
+                raise SpeakError(f"{path}: holds no run folder; name run folders of gtok.py or JSON files of results")
+            for folder in folders:
+                if (folder / "results.json").is_file():
+                    found.append(read_folder(folder, name_of(folder, path)))
+                else:
+                    unfinished.append(f"{name_of(folder, path)}: no results.json, the run is not finished")
+        else:
+            found += read_file(path)
+    return merge(found), unfinished
+
+
+def run_folders(path: Path) -> list[Path]:
+    """`path` itself when it is a run folder, else the run folders anywhere below it."""
+    if (path / "config.json").is_file():
+        return [path]
+    return sorted(file.parent for file in path.rglob("config.json"))
+
+
+def name_of(folder: Path, root: Path) -> str:
+    return str(folder.relative_to(root)) if folder != root else folder.name or str(folder.resolve().name)
+
+
+def read_folder(folder: Path, name: str) -> Record:
+    """A run folder with results.json; its curve from metrics.jsonl."""
+    result = read_json(folder / "results.json")
+    record = from_gtok(result, name, folder / "results.json")
+    described = read_json(folder / "config.json")
+    alphabet = described.get("alphabet")
+    vocabulary = vocabulary_size(alphabet)
+    return dataclasses.replace(record, vocabulary=vocabulary, curve=read_curve(folder / "metrics.jsonl"))
+
+
+def vocabulary_size(alphabet: Any) -> int | None:
+    """V of config.json's alphabet, the unknown character's id included."""
+    from speak_neuro.text.alphabet import Alphabet
+
+    try:
+        return len(Alphabet.from_json(alphabet))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return None
+
+
+def read_file(path: Path) -> list[Record]:
+    """The runs of a JSON file: one of gtok.py, or several of collect.py or evaluate.py."""
+    result = read_json(path)
+    metrics = result.get("metrics")
+    if not isinstance(metrics, dict):
+        raise SpeakError(f"{path}: no results of a run; name a --json file of gtok.py, evaluate.py or collect.py")
+    if "test_bpc" in metrics:
+        return [from_gtok(result, path.stem, path)]
+    runs = metrics.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and "system" in run for run in runs):
+        raise SpeakError(f"{path}: no results of a run; name a --json file of gtok.py, evaluate.py or collect.py")
+    return [from_collected(run, metrics.get("config", {}), path) for run in runs]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpeakError(f"{path}: no such file or folder; name run folders or JSON files of results") from None
+    except ValueError as error:
+        raise SpeakError(f"{path}: not valid JSON ({error}); make it again") from None
+    if not isinstance(value, dict):
+        raise SpeakError(f"{path}: holds {type(value).__name__}; allowed: an object with results")
+    return value
+
+
+def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
+    """A results record of gtok.py."""
+    metrics = result.get("metrics", {})
+    if not isinstance(metrics.get("config"), dict):
+        raise SpeakError(f"{where}: no configuration in the results; make it again with this version's gtok.py")
+    config = flat_config(metrics["config"])
+    data = metrics.get("data") or {}
+    if not isinstance(data, dict):  # the first results named their text and no more
+        data = {"source": str(data)}
+    return Record(
+        name=name,
+        system=str(config.get("tokenizer.kind", "speak")),
+        dataset=dataset_name(data),
+        seed=int(config.get("training.seed", 0)),
+        config=config,
+        text=data.get("sha256"),
+        bpc=metrics.get("test_bpc"),
+        sf=metrics.get("test_shortening_factor"),
+        characters=metrics.get("test_characters"),
+        tokens=metrics.get("test_tokens"),
+        gate_rate=metrics.get("test_gate_rate"),
+        boundary_f1=metrics.get("test_boundary_f1"),
+        parameters_language_model=metrics.get("parameters_language_model"),
+        parameters_tokenizer=metrics.get("parameters_tokenizer"),
+        training_seconds=metrics.get("training_seconds"),
+        training_characters=metrics.get("training_characters"),
+        device=result.get("device"),
+        protocol=default_protocol(config),
+        other=other_boundaries(metrics),
+    )
+
+
+def other_boundaries(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """gtok.py's second evaluation of a system that samples its boundaries in training."""
+    for kind in ("sampled", "likeliest"):
+        found = metrics.get(f"test_{kind}_boundaries")
+        if isinstance(found, dict):
+            return {"boundaries": kind, "bpc": found.get("bpc"), "sf": found.get("shortening_factor")}
+    return None
+
+
+def default_protocol(config: dict[str, Any]) -> dict[str, Any] | None:
+    """How gtok.py scores: the training window, sliding by half of itself."""
+    window = config.get("training.window")
+    return None if window is None else {"window": window, "stride": max(1, window // 2)}
+
+
+def from_collected(run: dict[str, Any], base: dict[str, Any], where: Path) -> Record:
+    """A run of `collect.py`, whose configuration is the file's with the run's knobs, or of `evaluate.py`."""
+    values = dict(run)
+    knobs = values.pop("knobs", {})
+    config = values.get("config") or {key: value for key, value in {**base, **knobs}.items() if value is not None}
+    values["config"] = flat_config(nested_config(config))
+    known = {item.name for item in dataclasses.fields(Record)}
+    values = {key: value for key, value in values.items() if key in known}
+    try:
+        return Record(**values)
+    except TypeError as error:
+        raise SpeakError(f"{where}: run {run.get('name')!r}: {error}; make the file again") from None
+
+
+def flat_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings by section and name; those that did not exist when the run was made get the default they had."""
+    with contextlib.suppress(SpeakError):  # written by another version: taken as it is
+        config = to_dict(from_dict(RunConfig, config))
+    return {f"{section}.{name}": value for section, part in config.items() for name, value in part.items()}
+
+
+def nested_config(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The inverse of `flat_config`."""
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in config.items():
+        section, _, name = key.partition(".")
+        nested.setdefault(section, {})[name] = value
+    return nested
+
+
+def dataset_name(data: dict[str, Any]) -> str:
+    """What the data are called: their name, or the file's without folder and ending."""
+    for key in ("name", "dataset"):
+        if isinstance(data.get(key), str):
+            return str(data[key])
+    source = str(data.get("source", "unknown"))
+    return source if " " in source else (Path(source).stem or source)
+
+
+def read_curve(path: Path) -> dict[str, list[Any]]:
+    """The evaluations of metrics.jsonl, thinned to CURVE_POINTS. A line that a kill cut short is passed over."""
+    evaluations: list[dict[str, Any]] = []
+    rates: dict[int, float] = {}
+    deciding: set[int] = set()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(values, dict) or "step" not in values:
+            continue
+        if "valid_bpc" in values:
+            evaluations.append(values)
+        elif values.get("sf"):
+            rates[values["step"]] = 1 / values["sf"]
+            if "accepted" in values:
+                deciding.add(values["step"])
+    curve: dict[str, list[Any]] = {name: [] for name in CURVE}
+    before = 0
+    for values in thinned(evaluations):
+        step = values["step"]
+        logged = [s for s in range(before + 1, step + 1) if s in rates]
+        since = [rates[s] for s in logged]
+        before = step
+        point = (
+            step,
+            values["valid_bpc"],
+            values.get("valid_shortening_factor"),
+            values.get("seconds"),
+            len(since) / sum(since) if since else None,
+            len(deciding.intersection(logged)) / len(logged) if logged else None,
+        )
+        for name, value in zip(CURVE, point, strict=True):
+            curve[name].append(round(value, 5) if isinstance(value, float) else value)
+    return curve if evaluations else {}
+
+
+def thinned(points: Sequence[Any], most: int = CURVE_POINTS) -> list[Any]:
+    """At most `most` of the points, evenly spaced, the first and the last among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
+
+
+def merge(records: Iterable[Record]) -> list[Record]:
+    """One record for each run, in the order in which they came."""
+    return distinct(records, lambda record: record.identity, joined)
+
+
+def joined(first: Record, second: Record) -> Record:
+    """Two views of one run. Its scores must agree: an evaluation of the same weights on the same text repeats."""
+    check_agreement((first.name, second.name), (scores(first), scores(second)), AGREEMENT)
+    gaps = {
+        item.name: getattr(second, item.name)
+        for item in dataclasses.fields(Record)
+        if getattr(first, item.name) in (None, {})
+    }
+    return dataclasses.replace(first, **gaps)
+
+
+def scores(record: Record) -> dict[str, float | None]:
+    return {"bpc": record.bpc, "sf": record.sf}

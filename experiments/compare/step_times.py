@@ -1,0 +1,140 @@
+"""Time of a training step of every system at its trained shortening factor, on a device that does nothing else.
+
+    python experiments/compare/step_times.py --run runs/comparison/*-1 --json experiments/results/bench_systems.json
+    python experiments/compare/tables.py comparison.json --step-times experiments/results/bench_systems.json
+
+One run folder for each system: its weights, its settings and its training text. The systems take turns in one process;
+learning rates are zero, so that the number of tokens, which decides much of the time, stays as trained. SPEAK judges
+every window against the exemplar's spikes, the dearest case. Where runs shared a device while they trained, these times
+give the time axis that the runs' own clocks cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from records import flat_config
+from texts import Texts
+
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import result_record
+from speak_neuro.errors import SpeakError
+
+if TYPE_CHECKING:  # --help does not wait for torch
+    from speak_neuro.systems.run_folder import Run
+    from speak_neuro.training.trainer import Trainer
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="bench_systems.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--run", nargs="+", type=Path, required=True, metavar="R", help="run folders of gtok.py")
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument("--text", type=Path, help="text to train on instead of each run's own")
+    text.add_argument("--data", type=Path, help="where the runs' data are now, as gtok.py --data takes it")
+    parser.add_argument("--repeats", type=int, default=15, help="timed steps of each (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.set_defaults(part="train")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), bench, argv)
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Build a trainer for each run, let them take turns, report medians."""
+    for name in ("repeats", "threads"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise SpeakError(f"--{name} is {value}; allowed: at least 1")
+    if arguments.json:
+        check_writable(arguments.json)
+    import torch
+
+    from speak_neuro.common.device import choose_device, describe_device
+    from speak_neuro.systems.run_folder import read_run
+    from speak_neuro.training.fit import train_step
+
+    device = choose_device(arguments.device)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    texts = Texts(arguments)
+    runs = [read_run(folder) for folder in arguments.run]
+    trainers = [trainer(run, texts.of(run).text, device) for run in runs]
+    milliseconds: list[list[float]] = [[] for _ in runs]
+    factors: list[list[float]] = [[] for _ in runs]
+    for repeat in range(arguments.repeats + 1):
+        for index, one in enumerate(trainers):
+            # Where SPEAK decides at every k-th step, one measurement is the mean of k steps.
+            cycle = round(1 / one.config.acceptance_share) if one.system.is_speak else 1
+            wait(device)
+            began = time.perf_counter()
+            measured = [train_step(one)["sf"] for _ in range(cycle)]
+            wait(device)
+            if repeat:  # the first measurement of each warms up
+                milliseconds[index].append((time.perf_counter() - began) * 1e3 / cycle)
+                factors[index].append(statistics.mean(measured))
+    found = [
+        {
+            "name": run.folder.resolve().name,
+            "system": run.config.tokenizer.kind,
+            "config": flat_config(dataclasses.asdict(run.config)),
+            "step_ms": statistics.median(times),
+            "sf": statistics.median(sf),
+        }
+        for run, times, sf in zip(runs, milliseconds, factors, strict=True)
+    ]
+    for one in found:
+        print(f"{one['name']:24} {one['system']:12} {one['step_ms']:9.1f} ms a step at SF {one['sf']:.2f}")
+    if arguments.json:
+        metrics = {"repeats": arguments.repeats, "threads": torch.get_num_threads(), "step_times": found}
+        command = f"python experiments/{arguments.command_line}"
+        write_json(arguments.json, result_record(command, metrics, describe_device(device)))
+    return 0
+
+
+def trainer(run: Run, text: str, device: Any) -> Trainer:
+    """The run's system in training, with learning rates of zero, on the first windows of the text."""
+    import numpy as np
+
+    from speak_neuro.supervision.exemplar import UnigramExemplar
+    from speak_neuro.supervision.proxy import ProxyStore
+    from speak_neuro.systems.run_folder import EXEMPLAR, load_system
+    from speak_neuro.training.trainer import Trainer
+
+    still = {"learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
+    config = dataclasses.replace(run.config.training, **still, proxy_steps=0, exemplar_steps=0)
+    needed = config.batch * (config.window + 1)
+    if len(text) < needed:
+        raise SpeakError(
+            f"{run.folder}: a batch needs {needed} characters, the text has {len(text)}; give a longer one"
+        )
+    text = text[: 4 * needed]
+    proxy = None
+    if (run.folder / EXEMPLAR).is_file():
+        proxy = ProxyStore.create(None, UnigramExemplar.load(run.folder / EXEMPLAR).boundaries(text))
+        proxy.mark_visited(np.zeros(1, dtype=np.int64), len(text))
+    return Trainer.create(load_system(run, device), config, run.alphabet.encode(text), proxy)
+
+
+def wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Other forms of a graph, and what they cost. Needs no torch."""

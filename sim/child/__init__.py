@@ -1,0 +1,1 @@
+"""What runs inside the child interpreter, the only place that imports Lava."""

@@ -1,0 +1,1 @@
+"""The same in integers: formats, levels, comparison."""

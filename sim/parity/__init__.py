@@ -1,0 +1,1 @@
+"""The trained run against Lava's, in floating point."""

@@ -1,0 +1,230 @@
+"""speak-tokenize: text to tokens with a trained run or its table, one output line per text line, nothing lost."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import atomic_write, check_distinct, check_writable, write_json
+from speak_neuro.common.provenance import result_record
+from speak_neuro.errors import SpeakError
+from speak_neuro.text.lines import FORMATS, read_lines, render
+
+if TYPE_CHECKING:
+    from speak_neuro.inference.speak import Speak
+    from speak_neuro.table.tokenizer import TableTokenizer
+    from speak_neuro.table.vocabulary import Vocabulary
+
+SHORT = 1 << 18
+"""Bytes of input up to which a table is read in plain numpy, which begins at once."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="speak-tokenize",
+        description="Split text into tokens with a trained SPEAK tokenizer. Lines end at a line feed and nowhere else; "
+        "each begins at the reset potential.",
+        epilog="Formats: json, an array of strings that joined give the line; spans, [start, end) in characters; "
+        "bytes, [start, end) in UTF-8 bytes; marked, the line with a bar between tokens (for eyes: bars in the text "
+        "look the same); ids, an array of token ids (needs --vocabulary).",
+    )
+    parser.add_argument(
+        "text", nargs="*", type=Path, help="UTF-8 text files, one after the other (default: standard input)"
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="run folder of experiments/gtok.py")
+    source.add_argument("--table", type=Path, help="table of speak-export --to table: the same tokens, much faster")
+    parser.add_argument("--format", choices=FORMATS, default="json", help="what a line of output holds (default: json)")
+    parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="vocabulary for --format ids")
+    parser.add_argument(
+        "--build-vocabulary",
+        type=Path,
+        metavar="FILE",
+        help="count the tokens of the text and write a vocabulary there",
+    )
+    parser.add_argument(
+        "--vocabulary-size", type=int, default=32768, help="ids of a new vocabulary, 256 of them bytes (default: 32768)"
+    )
+    parser.add_argument("--out", type=Path, help="output file (default: standard output)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads with --table; the output is the same (default: 1)"
+    )
+    parser.add_argument("--device", default="cpu", help="with --run: auto, cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write counts (lines, characters, tokens) as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), tokenize, argv)
+
+
+def tokenize(arguments: argparse.Namespace) -> int:
+    """Tokenize file by file; memory holds one line at a time with --run, and one block with --table."""
+    check(arguments)
+    if arguments.build_vocabulary is not None:
+        return build_vocabulary(arguments)
+    vocabulary = None
+    if arguments.vocabulary is not None:
+        from speak_neuro.table.vocabulary import Vocabulary
+
+        vocabulary = Vocabulary.load(arguments.vocabulary)
+    if arguments.table is not None:
+        from speak_neuro.table.tokenizer import load
+
+        work = table_worker(load(arguments.table, vocabulary), arguments.format, arguments.threads)
+    else:
+        from speak_neuro.inference.speak import Speak
+
+        work = line_worker(Speak.load(arguments.run, arguments.device), arguments.format, vocabulary)
+    counts = {"lines": 0, "characters": 0, "tokens": 0}
+    # Output that goes to the terminal would run through the bar.
+    silent = arguments.quiet or (arguments.out is None and sys.stdout.isatty())
+    with (
+        atomic_write(arguments.out)
+        if arguments.out is not None
+        else contextlib.nullcontext(sys.stdout.buffer) as stream,
+        contextlib.closing(sources(arguments.text, silent)) as opened,
+    ):
+        for name, source in opened:
+            for key, value in zip(counts, work(source, name, stream), strict=True):
+                counts[key] += value
+    if arguments.json:
+        write_json(arguments.json, result_record(arguments.command_line, counts))
+    return 0
+
+
+Worker = Callable[["Watched", str, IO[bytes]], tuple[int, int, int]]
+"""Tokenizes a source of the given name into a stream -> lines, characters, tokens."""
+
+
+def line_worker(speak: Speak | TableTokenizer, style: str, vocabulary: Vocabulary | None) -> Worker:
+    """Line by line in Python."""
+
+    def work(source: Watched, name: str, stream: IO[bytes]) -> tuple[int, int, int]:
+        lines = characters = tokens = 0
+        for line in read_lines(source, name):
+            spans = speak.spans(line, "byte" if style == "bytes" else "character").tolist()
+            if vocabulary is not None and style == "ids":
+                rendered = str(vocabulary.encode(line[start:end] for start, end in spans).tolist())
+            else:
+                rendered = render(line, spans, style)
+            stream.write((rendered + "\n").encode("utf-8"))
+            lines, characters, tokens = lines + 1, characters + len(line), tokens + len(spans)
+        return lines, characters, tokens
+
+    return work
+
+
+def table_worker(tokenizer: TableTokenizer, style: str, threads: int) -> Worker:
+    """In blocks by compiled code; short inputs line by line, as long as compiled code isn't loaded."""
+
+    def work(source: Watched, name: str, stream: IO[bytes]) -> tuple[int, int, int]:
+        head = source.read(SHORT)
+        following = source.read(1)
+        if not following and not tokenizer.compiled(len(head)):
+            return line_worker(tokenizer, style, tokenizer.vocabulary)(Watched(io.BytesIO(head)), name, stream)
+        source.put_back(head + following)
+        from speak_neuro.table.files import LineTokenizer
+
+        lines = LineTokenizer(tokenizer.table, style, tokenizer.vocabulary)
+        return lines.run(source, name, stream.write, threads)
+
+    return work
+
+
+class Watched:
+    """A source that reports the bytes read from it, and of which the beginning can be read twice."""
+
+    def __init__(self, source: IO[bytes], report: Callable[[int], Any] | None = None) -> None:
+        self._source, self._report = source, report
+        self._again = b""
+
+    def read(self, size: int, /) -> bytes:
+        """As of a file; fewer bytes where those end that were put back."""
+        if self._again:
+            read, self._again = self._again[:size], self._again[size:]
+            return read
+        return self._reported(self._source.read(size))
+
+    def put_back(self, read: bytes) -> None:
+        """Read these bytes once more."""
+        self._again = read + self._again
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._reported, self._source)
+
+    def _reported(self, read: bytes) -> bytes:
+        if self._report is not None:
+            self._report(len(read))
+        return read
+
+
+def build_vocabulary(arguments: argparse.Namespace) -> int:
+    """Count the tokens of all texts and write the most frequent ones."""
+    from speak_neuro.table.files import count_tokens
+    from speak_neuro.table.token_counter import TokenCounter
+    from speak_neuro.table.tokenizer import load
+
+    table, counter = load(arguments.table).table, TokenCounter()
+    with contextlib.closing(sources(arguments.text, arguments.quiet)) as opened:
+        for name, source in opened:
+            count_tokens(table, source, name, counter, arguments.threads)
+    vocabulary = counter.vocabulary(arguments.vocabulary_size)
+    vocabulary.save(arguments.build_vocabulary)
+    print(
+        f"wrote {arguments.build_vocabulary}: {len(vocabulary):,} ids, 256 of them bytes, "
+        f"from {len(counter):,} different tokens"
+    )
+    if arguments.json:
+        metrics = {"ids": len(vocabulary), "different_tokens": len(counter)}
+        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be done before anything is loaded or written."""
+    for path in arguments.text:
+        if path.is_dir() or not path.exists():
+            what = "is a folder" if path.is_dir() else "no such file"
+            raise SpeakError(f"{path}: {what}; give UTF-8 text files, or text on standard input")
+    for path in (arguments.out, arguments.json, arguments.build_vocabulary):
+        if path is not None:
+            check_writable(path)
+    check_distinct(arguments.text, [arguments.out, arguments.json, arguments.build_vocabulary])
+    if arguments.threads < 1:
+        raise SpeakError(f"--threads is {arguments.threads}; allowed: at least 1")
+    if arguments.format == "ids" and arguments.vocabulary is None and arguments.build_vocabulary is None:
+        raise SpeakError("--format ids needs --vocabulary FILE; make one with --build-vocabulary FILE")
+    if arguments.build_vocabulary is not None:
+        if arguments.table is None:
+            raise SpeakError("--build-vocabulary needs --table; make one with speak-export --to table --run RUN")
+        if arguments.out is not None:
+            raise SpeakError("--build-vocabulary writes a vocabulary and no tokens; leave --out away")
+        if arguments.vocabulary_size < 256:
+            raise SpeakError(f"--vocabulary-size is {arguments.vocabulary_size}; allowed: at least 256")
+
+
+def sources(paths: Sequence[Path], silent: bool) -> Generator[tuple[str, Watched], None, None]:
+    """The named inputs, one after the other, behind a progress bar."""
+    from tqdm import tqdm
+
+    size = sum(path.stat().st_size for path in paths) if paths else None
+    with tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", delay=2, disable=silent, leave=False) as bar:
+        for path in paths:
+            with path.open("rb") as source:
+                yield str(path), Watched(source, bar.update)
+        if not paths:
+            yield "standard input", Watched(sys.stdin.buffer, bar.update)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

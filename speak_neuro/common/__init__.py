@@ -1,0 +1,1 @@
+"""What every part stands on: commands, files, settings, tensors on disk, devices."""

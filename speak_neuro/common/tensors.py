@@ -1,0 +1,73 @@
+"""State as named tensors in safetensors files: written, read, put back into modules and optimisers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from speak_neuro.common.files import atomic_write
+from speak_neuro.errors import SpeakError
+
+
+def apply_tensors(
+    module: nn.Module, tensors: dict[str, Tensor], path: Path | str, described: str = "config.json"
+) -> None:
+    """Put `tensors` of the file `path` into `module`, exactly its names and shapes, all finite.
+
+    `described` is the file beside it that the module was built from.
+    """
+    expected = module.state_dict()
+    for name in sorted(set(expected) ^ set(tensors)):
+        state = "missing" if name in expected else "unknown"
+        raise SpeakError(f"{path}: tensor {name} is {state}; the file does not belong to this run's {described}")
+    for name, value in tensors.items():
+        if value.shape != expected[name].shape:
+            raise SpeakError(
+                f"{path}: tensor {name} has shape {tuple(value.shape)}, {described} says {tuple(expected[name].shape)}"
+            )
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise SpeakError(f"{path}: tensor {name} holds {bad} values that are not finite; use an earlier checkpoint")
+    module.load_state_dict(tensors)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON metadata as one safetensors file, atomically."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    data = save(plain, metadata={"json": json.dumps(metadata)})
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = json.loads((stream.metadata() or {}).get("json", "{}"))
+            return {name: stream.get_tensor(name) for name in stream.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError:
+        raise SpeakError(f"{path}: no such file; the run has saved no checkpoint yet") from None
+    except (SafetensorError, ValueError) as error:
+        raise SpeakError(f"{path}: not a whole safetensors file ({error}); restore it or train again") from None
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimiser_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,1 @@
+"""Training text: read, cut into parts and windows, kept in files larger than memory."""

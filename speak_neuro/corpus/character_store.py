@@ -1,0 +1,166 @@
+"""A text's character ids, in memory or, for texts too large for that, memory-mapped: 10 GB train in under 2 GB.
+
+The text is read twice in pieces: once to learn the alphabet, once to write the ids. On disk a store is a folder:
+
+    ids.bin        n ids, little-endian, of the smallest of uint8, uint16 and uint32 that holds the alphabet
+    store.json     schema, number of characters, type, alphabet, and the source files with their sizes and times
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.common.files import atomic_write, write_json
+from speak_neuro.corpus.reader import CHUNK_BYTES, iterate_text, text_files
+from speak_neuro.corpus.splits import split_points
+from speak_neuro.errors import SpeakError
+from speak_neuro.text.alphabet import Alphabet
+
+Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+SCHEMA = 1
+IN_MEMORY_BYTES = 256 << 20
+IDS_FILE, INDEX_FILE = "ids.bin", "store.json"
+
+
+@dataclass(frozen=True)
+class CharacterStore:
+    """The ids (n,) of a text and the alphabet they belong to. `ids` may be a read-only memory map."""
+
+    ids: Ids
+    alphabet: Alphabet
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_text(cls, text: str, alphabet: Alphabet | None = None, limit: int | None = None) -> CharacterStore:
+        """The ids of a text in memory; the alphabet is learned from it unless given."""
+        known = alphabet or Alphabet.learn(text, limit)
+        return cls(known.encode(text).astype(_id_type(known)), known)
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str | os.PathLike[str],
+        cache: str | os.PathLike[str] | None = None,
+        alphabet: Alphabet | None = None,
+        limit: int | None = None,
+        in_memory_bytes: int = IN_MEMORY_BYTES,
+        chunk_bytes: int = CHUNK_BYTES,
+        span: tuple[int, int | None] = (0, None),
+    ) -> CharacterStore:
+        """The ids of a file or a folder of .txt files, or of its characters `span` alone.
+
+        Sources of up to `in_memory_bytes` stay in memory. Larger ones are written once to the folder `cache`, which is
+        used again as long as the sources, the limit and a given alphabet are the same.
+        """
+        source = source_of(path)
+        if sum(size for _, size, _ in source) <= in_memory_bytes:
+            return cls.from_text("".join(part_of(iterate_text(path, chunk_bytes), *span)), alphabet, limit)
+        if cache is None:
+            raise SpeakError(
+                f"{os.fspath(path)}: the text has more than {in_memory_bytes} bytes; name a cache folder for its ids"
+            )
+        folder = Path(cache)
+        wanted = {"source": source, "span": list(span), "limit": limit, "alphabet": alphabet and alphabet.to_json()}
+        if _is_current(folder, wanted):
+            return cls.open(folder)
+        known = alphabet or Alphabet.learn(part_of(iterate_text(path, chunk_bytes), *span), limit)
+        kind = _id_type(known)
+        (folder / INDEX_FILE).unlink(missing_ok=True)  # a failure below must not leave a stale pair
+        count = 0
+        with atomic_write(folder / IDS_FILE) as stream:
+            for piece in part_of(iterate_text(path, chunk_bytes), *span):
+                stream.write(known.encode(piece).astype(kind).tobytes())
+                count += len(piece)
+        index = {"schema": SCHEMA, "characters": count, "type": kind.name, "alphabet": known.to_json()}
+        write_json(folder / INDEX_FILE, {**index, "made_from": wanted})
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> CharacterStore:
+        """The store that `from_path` wrote, memory-mapped read-only."""
+        index = _read_index(Path(folder))
+        try:
+            count, kind = int(index["characters"]), np.dtype(index["type"]).newbyteorder("<")
+            alphabet = Alphabet.from_json(index["alphabet"])
+            size = (Path(folder) / IDS_FILE).stat().st_size
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise SpeakError(f"{os.fspath(folder)}: not a complete character store ({error}); delete it") from None
+        if size != count * kind.itemsize:
+            raise SpeakError(
+                f"{Path(folder) / IDS_FILE}: {size} bytes where {count * kind.itemsize} belong; delete the folder"
+            )
+        if count == 0:
+            return cls(np.zeros(0, dtype=kind), alphabet)
+        return cls(np.memmap(Path(folder) / IDS_FILE, dtype=kind, mode="r", shape=(count,)), alphabet)
+
+    def text(self, start: int = 0, end: int | None = None) -> str:
+        """The characters start..end, unknown ones as U+FFFD."""
+        return self.alphabet.decode_lossy(np.asarray(self.ids[start:end]))
+
+    def pieces(self, chunk: int = 1 << 20) -> Iterator[str]:
+        """`text` in pieces of `chunk` characters."""
+        return (self.text(start, start + chunk) for start in range(0, len(self), chunk))
+
+    def split(self, valid: float = 0.05, test: float = 0.05) -> tuple[CharacterStore, CharacterStore, CharacterStore]:
+        """Train, validation and test parts, views of this store cut where `speak_neuro.corpus.splits.split` cuts."""
+        first, second = split_points(len(self), valid, test, self.text)
+        parts = (self.ids[:first], self.ids[first:second], self.ids[second:])
+        train, validation, held_out = (CharacterStore(part, self.alphabet) for part in parts)
+        return train, validation, held_out
+
+
+def part_of(pieces: Iterable[str], start: int = 0, end: int | None = None) -> Iterator[str]:
+    """The characters start..end of a text given in pieces, in pieces."""
+    at, last = 0, sys.maxsize if end is None else end
+    for piece in pieces:
+        chosen = piece[max(start - at, 0) : max(last - at, 0)]
+        at += len(piece)
+        if chosen:
+            yield chosen
+        if at >= last:
+            return
+
+
+def _id_type(alphabet: Alphabet) -> np.dtype[Any]:
+    kind = next(kind for bits, kind in ((8, np.uint8), (16, np.uint16), (32, np.uint32)) if len(alphabet) <= 1 << bits)
+    return np.dtype(kind).newbyteorder("<")
+
+
+def source_of(path: str | os.PathLike[str]) -> list[list[Any]]:
+    """Path, size and modification time of each source file: what decides whether a cache is current."""
+    found = []
+    for file in text_files(path):
+        status = file.stat()
+        found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+    return found
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    file = folder / INDEX_FILE
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpeakError(f"{file}: not the index of a character store ({type(error).__name__}); delete it") from None
+    if not isinstance(index, dict) or index.get("schema") != SCHEMA:
+        found = index.get("schema") if isinstance(index, dict) else None
+        raise SpeakError(f"{file}: schema {found!r}, this version reads {SCHEMA}; delete the folder to have it remade")
+    return index
+
+
+def _is_current(folder: Path, wanted: dict[str, Any]) -> bool:
+    try:
+        return bool(_read_index(folder).get("made_from") == wanted) and len(CharacterStore.open(folder)) > 0
+    except SpeakError:
+        return False

@@ -1,0 +1,1 @@
+"""Boundaries of a text by a trained system, and the user's API."""

@@ -1,0 +1,103 @@
+"""The tokenizer as its users want it: strings in, tokens out, nothing lost.
+
+speak = Speak.load("runs/mine")
+speak.tokens("a line of text")          # a list of strings that joined give the line back
+stream = speak.stream()
+stream.feed("a li"), stream.feed("ne"), stream.flush()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.common.device import choose_device
+from speak_neuro.errors import SpeakError
+from speak_neuro.inference.engine import BoundaryEngine, Trace
+from speak_neuro.systems.run_folder import load_system, read_run
+from speak_neuro.text import segments
+from speak_neuro.text.alphabet import Alphabet
+
+PIECE = 1 << 15
+"""Characters whose features are in memory at once when only boundaries are asked for."""
+
+
+class Speak:
+    """A trained tokenizer."""
+
+    def __init__(self, engine: BoundaryEngine, alphabet: Alphabet) -> None:
+        self.engine = engine
+        self.alphabet = alphabet
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Speak:
+        """The tokenizer of a run folder, on `device`: auto, cpu, cuda or cuda:N."""
+        run = read_run(folder)
+        if run.record.get("framework") == "rtok":
+            raise SpeakError(
+                f"{folder}: an RTok tokenizer, whose text is normalised first and whose spikes open tokens; load it "
+                "with speak_neuro.rtok.tokenizers.speak.CharacterTokenizer"
+            )
+        return cls(BoundaryEngine(load_system(run, choose_device(device)), run.config), run.alphabet)
+
+    def trace(self, text: str) -> Trace:
+        """The neuron's whole run over `text`, features included: D numbers for each character."""
+        return self.engine.run(self.alphabet.encode(text))
+
+    def spikes(self, text: str) -> npt.NDArray[np.bool_]:
+        """Where tokens of `text` end, (L,): `trace(text).spikes`, in memory that does not grow with the features."""
+        ids = self.alphabet.encode(text)
+        cursor = self.engine.start()
+        pieces = [cursor.advance(ids[start : start + PIECE]).spikes for start in range(0, len(ids), PIECE)]
+        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.bool_)
+
+    def spans(self, text: str, unit: str = "character") -> npt.NDArray[np.int64]:
+        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
+        if unit not in ("character", "byte"):
+            raise ValueError(f"unit is {unit!r}; allowed: character, byte")
+        found = segments.spans(self.spikes(text))
+        return found if unit == "character" else segments.byte_spans(text, found)
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of `text`; joined they are `text`."""
+        return segments.tokens(text, self.spikes(text))
+
+    def stream(self) -> Stream:
+        """A stream at the beginning of a text."""
+        return Stream(self)
+
+
+class Stream:
+    """Tokens of a text that arrives in pieces: the same tokens as of the whole, whatever the pieces.
+
+    A token is given out with the character that closes it, without waiting for the next.
+    """
+
+    def __init__(self, speak: Speak) -> None:
+        self._speak = speak
+        self._cursor = speak.engine.start()
+        self._open = ""
+
+    def feed(self, piece: str) -> list[str]:
+        """The tokens that `piece` closes."""
+        spikes = self._cursor.advance(self._speak.alphabet.encode(piece)).spikes
+        text, carried = self._open + piece, len(self._open)
+        ends = np.flatnonzero(spikes) + carried + 1
+        starts = np.concatenate([[0], ends[:-1]]) if ends.size else ends
+        self._open = text[int(ends[-1]) :] if ends.size else text
+        return [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+    def flush(self) -> list[str]:
+        """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
+        rest, self._open = self._open, ""
+        self._cursor = self._speak.engine.start()
+        return [rest] if rest else []
+
+    def feed_all(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Tokens of all `pieces`, then the last one."""
+        for piece in pieces:
+            yield from self.feed(piece)
+        yield from self.flush()

@@ -1,0 +1,1 @@
+"""The gated-reset neuron: reference, integers, torch, snnTorch module."""

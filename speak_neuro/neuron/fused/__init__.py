@@ -1,0 +1,1 @@
+"""The neuron's scan as compiled loops, on the CPU and on CUDA devices."""

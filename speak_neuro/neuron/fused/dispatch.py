@@ -1,0 +1,87 @@
+"""The fused scan of the gated-reset neuron: one pass over the sequence forward, one reverse pass backward.
+
+The arithmetic of the forward pass is that of `neuron.reference`, operation by operation, and gives the same bits:
+no kernel contracts a product and a sum into one rounding, or reassociates.
+
+Backward, with sigma'_t the surrogate's slope at u_t, k = surrogate_slope, and G the gradients of the outputs:
+
+    sigma'_t = k * sig(x) * sig(-x),  x = k * (u_t - threshold)
+    jump_t   = reset_potential - u_t  where m_t = 1,   -soft_reset  where m_t = 0        what a spike adds to v
+    keep_t   = 0 where s_t = m_t = 1, else 1                                             dv/du with s held
+    w_t      = G^s_t + jump_t * dL/dv_t    (detached reset: G^s_t alone)                 dL/ds_t
+    dL/du_t  = G^u_t + keep_t * dL/dv_t + sigma'_t * w_t
+    dL/dv_{t-1} = decay * dL/du_t,   dL/dI_t = gain * dL/du_t
+    dL/d decay += v_{t-1} dL/du_t,   dL/d gain += I_t dL/du_t,   dL/d threshold -= sigma'_t * w_t
+    dL/d reset_potential += s_t m_t dL/dv_t,   dL/d soft_reset -= s_t (1 - m_t) dL/dv_t
+
+At a masked position v and u are the carried state, so dL/dv_{t-1} = dL/dv_t + G^u_t and nothing else receives a
+gradient.
+Only the membrane is stored between the passes: spikes and carried states are recomputed from it, exactly.
+
+Two engines do this, alike in shape: `numba_engine` on the CPU, `triton_kernels` on CUDA devices. Each compiles on first
+use.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from speak_neuro.neuron.fused import numba_engine
+from speak_neuro.neuron.fused.interface import Gradients, ScanInputs, Settings
+
+
+@functools.cache
+def numba_available() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def triton_available() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def fused_scan(
+    current: Tensor, gate_logit: Tensor, state: Tensor, valid: Tensor | None, constants: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes and membrane (B, L) or (B, L, N) and the final state (B,) or (B, N), by the engine `settings` names."""
+    if torch.is_grad_enabled() and (current.requires_grad or state.requires_grad or constants.requires_grad):
+        result: tuple[Tensor, Tensor, Tensor] = _FusedScan.apply(current, gate_logit, state, valid, constants, settings)
+        return result
+    return _engine(settings)[0](ScanInputs(current, gate_logit, state, valid, constants), settings)
+
+
+class _FusedScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        settings: Settings = arguments[5]
+        inputs = ScanInputs(*arguments[:5])
+        spikes, membrane, carried = _engine(settings)[0](inputs, settings)
+        ctx.settings = settings
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, membrane)
+        return spikes, membrane, carried
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        *given, membrane = ctx.saved_tensors
+        inputs = ScanInputs(*given)
+        found = _engine(ctx.settings)[1](inputs, membrane, *outputs, ctx.settings, ctx.needs_input_grad[4])
+        return found.current, None, found.state, None, found.constants, None
+
+
+def _engine(settings: Settings) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor]], Callable[..., Gradients]]:
+    """The two passes: (inputs, settings) -> spikes, membrane, state, and
+    (inputs, membrane, grad_spikes, grad_membrane, grad_state, settings, sum_constants) -> Gradients."""
+    if settings.backend == "numba":
+        return numba_engine.run_forward, numba_engine.run_backward
+    from speak_neuro.neuron.fused import triton_kernels
+
+    return triton_kernels.run_forward, triton_kernels.run_backward

@@ -1,0 +1,1 @@
+"""Pre-trained encoders, their pieces, embeddings for new tokens."""

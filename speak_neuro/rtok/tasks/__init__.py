@@ -1,0 +1,1 @@
+"""Named entities and inference: data, labels, scores."""

@@ -1,0 +1,1 @@
+"""Text as RTok reads it: normalised, cut into words, within limits."""

@@ -1,0 +1,104 @@
+"""A trained tokenizer as an object of transformers: text to ids and back, `AutoTokenizer` included.
+
+    tokenizer = write_tokenizer(CharacterTokenizer.load("runs/rtok"), "tokenizer/", texts)
+    tokenizer("Hello world", "a pair", return_offsets_mapping=True)
+    AutoTokenizer.from_pretrained("tokenizer/", trust_remote_code=True)
+
+SPEAK can cut any string out of a text; the vocabulary of `texts` is learned once and then fixed
+(inference.frozen_tokenizer). A token that it lacks is written in the bytes of its UTF-8, so every text has ids, and
+decoding gives the normalised text. Ids are places in that vocabulary, not rows of the encoder.
+
+Files: speak_table.safetensors (alphabet, currents, gates, the neuron) and speak_vocabulary.safetensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from speak_neuro.errors import SpeakError
+from speak_neuro.inference.frozen_tokenizer import SPECIALS, FrozenTokenizer, Span
+from speak_neuro.rtok.text.limits import Limits
+from speak_neuro.rtok.text.normalise import WORD
+from speak_neuro.rtok.tokenizers.cutter import VOCABULARY_SIZE, Cutter, learn_vocabulary, table_of, token_bytes
+from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
+from speak_neuro.table.table import CompiledTable
+from speak_neuro.table.vocabulary import BYTES, Vocabulary
+from speak_neuro.text.byte_alphabet import signs
+
+FILES = {"table_file": "speak_table.safetensors", "vocabulary_file": "speak_vocabulary.safetensors"}
+
+
+def write_tokenizer(
+    tokenizer: CharacterTokenizer, folder: str | os.PathLike[str], texts: Iterable[str], size: int = VOCABULARY_SIZE
+) -> RTokTokenizer:
+    """Learn a vocabulary of `size` ids, the 256 bytes included, from `texts`, write everything, return the object."""
+    table = table_of(tokenizer)
+    vocabulary = learn_vocabulary(Cutter(table), texts, size)
+    kept = {t: int(n) for t, n in zip(vocabulary.tokens, vocabulary.counts, strict=True) if t.decode() not in SPECIALS}
+    if not kept and size > BYTES:
+        raise SpeakError("the texts for the vocabulary have no token; give texts as the tokenizer will get")
+    path = Path(folder)
+    files = {name: str(path / file) for name, file in FILES.items()}
+    table.save(files["table_file"])
+    Vocabulary.build(kept, size).save(files["vocabulary_file"])
+    made = RTokTokenizer(files["table_file"], files["vocabulary_file"])
+    made.save_pretrained(path)
+    return made
+
+
+class RTokTokenizer(FrozenTokenizer):
+    """See the top of this module."""
+
+    vocab_files_names = FILES
+
+    def __init__(self, table_file: str, vocabulary_file: str, longest_token: int = 32, **kwargs: Any) -> None:
+        for name, file in zip(FILES.values(), (table_file, vocabulary_file), strict=True):
+            if file is None:
+                raise SpeakError(
+                    f"{kwargs.get('name_or_path')}: holds no {name}; write the folder with write_tokenizer"
+                )
+        self._table = CompiledTable.read(table_file)
+        self._cutter = Cutter(self._table, Limits(characters=longest_token))
+        self._vocabulary = Vocabulary.load(vocabulary_file)
+        self._places = {token: BYTES + place for place, token in enumerate(self._vocabulary.tokens)}
+        names = [signs(bytes([value])) for value in range(BYTES)] + [signs(token) for token in self._vocabulary.tokens]
+        super().__init__(names, longest_token=longest_token, **kwargs)
+
+    def tokens(self, text: str) -> list[str]:
+        """SPEAK's own tokens of `text`, whether the vocabulary has them or not; joined, the normalised text."""
+        return self._cutter.tokens(text)
+
+    def pieces_of(self, text: str) -> tuple[list[int], list[Span]]:
+        """A token that the vocabulary has is one piece, another one for each byte."""
+        places: list[int] = []
+        spans: list[Span] = []
+        for token, sources in zip(*self._cutter.tokens_and_spans(text), strict=True):
+            raw = token_bytes(token)
+            known = self._places.get(raw)
+            if known is not None:
+                # The word sign stands for white space, which is no part of the word.
+                first = sources[int(token.startswith(WORD) and len(token) > 1)]
+                places.append(known)
+                spans.append((first[0], sources[-1][1]))
+                continue
+            places += raw
+            spans += [span for sign, span in zip(token, sources, strict=True) for _ in token_bytes(sign)]
+        return places, spans
+
+    def text_of(self, raw: bytes) -> str:
+        """Normalised text, words with one space between them."""
+        return super().text_of(raw).removeprefix(" ")
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write the two files."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        table, vocabulary = (Path(save_directory) / (prefix + file) for file in FILES.values())
+        self._table.save(table)
+        self._vocabulary.save(vocabulary)
+        return str(table), str(vocabulary)
+
+
+RTokTokenizer.register_for_auto_class("AutoTokenizer")

@@ -1,0 +1,1 @@
+"""Fine-tuning, alone or together with the tokenizer."""

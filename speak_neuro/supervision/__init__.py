@@ -1,0 +1,1 @@
+"""What the tokenizer learns from: exemplar, proxy spikes, acceptance, entropy, losses."""

@@ -1,0 +1,173 @@
+"""The exemplar whose boundaries start the proxy spikes: a Unigram model of the `tokenizers` library, as in DTP.
+
+Words are runs of letters and digits, or of other signs; a piece never leaves its word. A run of white space belongs to
+the end of the token before it (at the text's start it is a token). A character that no piece knows is a token.
+Boundaries follow the `closes` convention: True at the last character of a token, always at the text's end.
+
+The library sums scores in the order of a hash map, so two trainings differ in the last digits of the scores. The model
+is therefore saved with the run, and a resume reads it instead of training it again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from speak_neuro.common.files import atomic_write
+from speak_neuro.errors import SpeakError
+
+BoolArray = npt.NDArray[np.bool_]
+
+UNKNOWN = "<unk>"
+CHARACTERS_PER_PIECE = 50
+"""A text has to have so many characters for each piece: fewer teach no frequencies."""
+LONGEST_RUN = 1000
+"""Characters without white space that the library gets at once; a longer run is cut here."""
+
+_RUN = re.compile(r"\S+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def whitespace_boundaries(text: str) -> BoolArray:
+    """True at the last character of each run of white space, and at the text's end."""
+    ends = np.zeros(len(text), dtype=np.bool_)
+    for run in _RUN.finditer(text):
+        if run.start():
+            ends[run.start() - 1] = True
+    if text:
+        ends[-1] = True
+    return ends
+
+
+class UnigramExemplar:
+    """A trained exemplar."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ends: dict[str, npt.NDArray[np.int64]] = {}
+
+    @classmethod
+    def train(cls, text: str, vocabulary: int = 5000) -> UnigramExemplar:
+        """Learn about `vocabulary` pieces from `text`; fewer from a short one, but always each of its characters."""
+        if vocabulary < 1:
+            raise ValueError(f"vocabulary is {vocabulary}; allowed: at least 1")
+        if not text.strip():
+            raise SpeakError("the text for the Unigram exemplar is empty or white space; there is nothing to learn")
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        # The library refuses a vocabulary that cannot hold every character.
+        size = max(min(vocabulary, len(text) // CHARACTERS_PER_PIECE), len(set(text)) + 1)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=size,
+            unk_token=UNKNOWN,
+            special_tokens=[UNKNOWN],
+            show_progress=False,
+        )
+        runs = (text[a:b] for match in _RUN.finditer(text) for a, b in _cut(match.start(), match.end()))
+        tokenizer.train_from_iterator(map(_encodable, runs), trainer)
+        return cls(tokenizer)
+
+    @property
+    def pieces(self) -> set[str]:
+        """The pieces it knows."""
+        return set(self._tokenizer.get_vocab()) - {UNKNOWN}
+
+    def boundaries(self, text: str) -> BoolArray:
+        """Where tokens end, (L,)."""
+        ends = whitespace_boundaries(text)
+        for match in _RUN.finditer(text):
+            last = match.end() - 1
+            for start, stop in _cut(match.start(), match.end()):
+                ends[start + self._run_ends(text[start:stop])] = True
+            # White space after the run belongs to its last token.
+            ends[last] = last + 1 == len(text)
+        return ends
+
+    def boundaries_of_pieces(self, pieces: Iterable[str]) -> Iterator[BoolArray]:
+        """`boundaries` for a text too long for memory: arrays whose concatenation belongs to the joined pieces.
+
+        The text is cut behind white space, so the result is the same as for the whole wherever it has any within
+        a piece.
+        """
+        held = ""
+        for piece in pieces:
+            held += piece
+            starts = [run.start() for run in _RUN.finditer(held) if run.start()]
+            if starts:
+                yield self.boundaries(held[: starts[-1]])
+                held = held[starts[-1] :]
+        if held:
+            yield self.boundaries(held)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as a tokenizer.json that the `tokenizers` library reads."""
+        with atomic_write(path, "w") as stream:
+            stream.write(self.to_text())
+
+    def to_text(self) -> str:
+        """What `save` writes."""
+        return str(self._tokenizer.to_str(pretty=True))
+
+    @classmethod
+    def from_text(cls, text: str) -> UnigramExemplar:
+        """The inverse of `to_text`."""
+        return cls(Tokenizer.from_str(text))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> UnigramExemplar:
+        """Read the model that `save` wrote."""
+        if not Path(path).is_file():
+            what = "is a folder" if Path(path).is_dir() else "no such file"
+            raise SpeakError(f"{os.fspath(path)}: {what}; give the exemplar.json that a run saved")
+        try:
+            return cls.from_text(Path(path).read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            reason = " ".join(str(error).split())
+            raise SpeakError(f"{os.fspath(path)}: not an exemplar ({reason}); give the file that a run saved") from None
+
+    def ends_of_run(self, run: str) -> npt.NDArray[np.int64]:
+        """Offsets of the last characters of the tokens in a run of up to LONGEST_RUN characters without white space."""
+        encoding = self._tokenizer.encode(_encodable(run), add_special_tokens=False)
+        found = np.array([end - 1 for _, end in encoding.offsets], dtype=np.int64)
+        # The model joins neighbouring unknown characters into one token; here each is one.
+        unknown = [
+            position
+            for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True)
+            if token == 0
+            for position in range(start, end)
+        ]
+        return np.union1d(found, np.array(unknown, dtype=np.int64))
+
+    def inner_ends(self, runs: Sequence[str]) -> list[int]:
+        """`ends_of_run` of many runs of up to 63 characters, each without its last character, as bits 1 << offset."""
+        found = []
+        encodings = self._tokenizer.encode_batch([*map(_encodable, runs)], add_special_tokens=False)
+        for run, encoding in zip(runs, encodings, strict=True):
+            bits = 0
+            for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True):
+                bits |= 1 << (end - 1) if token else (1 << end) - (1 << start)
+            found.append(bits & ~(1 << (len(run) - 1)))
+        return found
+
+    def _run_ends(self, run: str) -> npt.NDArray[np.int64]:
+        """`ends_of_run`, kept."""
+        found = self._ends.get(run)
+        if found is None:
+            found = self._ends[run] = self.ends_of_run(run)
+        return found
+
+
+def _cut(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    for low in range(start, stop, LONGEST_RUN):
+        yield low, min(low + LONGEST_RUN, stop)
+
+
+def _encodable(text: str) -> str:
+    """`text` with lone surrogates, which the library cannot take, replaced one for one."""
+    return _SURROGATE.sub("\ufffd", text)

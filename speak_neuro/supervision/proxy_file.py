@@ -1,0 +1,175 @@
+"""Proxy spikes of a text too large to copy at every checkpoint: a memory-mapped file, and what changed since when.
+
+    proxy.bits          the bits, changed in place (`ProxyStore`)
+    proxy.bits.N        journal N: the bytes that were overwritten after snapshot N, in order
+
+A snapshot is a number. Going back to snapshot N undoes the journals N, N + 1, ... from the last record to the first.
+Training begins with snapshot 0. The two latest journals are kept: when snapshot N + 1 is taken, the checkpoint that
+holds it is not yet on disk, and the one on disk holds N.
+
+A journal's record is written to the system before its bytes change, so a killed run goes back exactly; after a power
+failure the file may be older than its journal, and the run has to begin anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.common.files import atomic_write
+from speak_neuro.corpus.memory_map import release
+from speak_neuro.errors import SpeakError
+from speak_neuro.supervision.proxy import HEADER, MAGIC, VERSION, BoolArray, ByteArray, ProxyStore
+
+RECORD = struct.Struct("<BQI")
+"""Plane, first byte, number of bytes; the bytes follow."""
+
+
+class FileProxy(ProxyStore):
+    """A proxy store in a file with a journal; made by `begin` or `open`."""
+
+    def __init__(self, planes: ByteArray, n_positions: int, first: int = 0) -> None:
+        super().__init__(planes, n_positions, first)
+        if not isinstance(planes, np.memmap):
+            raise ValueError("planes are in memory; allowed: a memory-mapped file")
+        self._file = Path(str(planes.filename))
+        self._journal: Path | None = None
+        self.releases: list[npt.NDArray[Any]] = []
+        """Other memory maps, whose pages a snapshot gives back with the store's own."""
+        self._snapshot = 0
+
+    @classmethod
+    def begin(cls, path: Path, initial: Path) -> FileProxy:
+        """A run's own store, which starts as a copy of the file `initial`."""
+        for old in _journals(path).values():
+            old.unlink()
+        with initial.open("rb") as source, atomic_write(path) as target:
+            shutil.copyfileobj(source, target, 1 << 22)
+        store = cls.open(path)
+        store._start(0)
+        return store
+
+    def snapshot(self) -> npt.NDArray[Any]:
+        """The number (1,) of this state, for a checkpoint; `restore` comes back to it."""
+        self.flush()
+        self._start(self._snapshot + 1)
+        for number, journal in _journals(self._file).items():
+            if number < self._snapshot - 1:
+                journal.unlink()
+        self.release()
+        return np.array([self._snapshot], dtype=np.int64)
+
+    def release(self) -> None:
+        for array in [self._planes, *self.releases]:
+            release(array)
+
+    def restore(self, snapshot: npt.ArrayLike) -> None:
+        """Go back to what `snapshot` returned."""
+        wanted = np.asarray(snapshot)
+        if wanted.shape != (1,) or wanted.dtype != np.int64:
+            raise SpeakError(
+                f"{self._file}: the checkpoint holds proxy spikes of a text in memory; begin the run anew, --overwrite"
+            )
+        number = int(wanted[0])
+        journals = _journals(self._file)
+        if number not in journals:
+            raise SpeakError(
+                f"{self._file}.{number}: the journal since the checkpoint is missing; begin the run anew, --overwrite"
+            )
+        for later in sorted((n for n in journals if n >= number), reverse=True):
+            for plane, start, old in reversed(_records(journals[later])):
+                self._planes[plane, start : start + len(old)] = old
+        self.flush()
+        for later in sorted((n for n in journals if n > number), reverse=True):
+            journals[later].unlink()
+        self._start(number)
+
+    def _start(self, number: int) -> None:
+        self._snapshot = number
+        self._journal = Path(f"{self._file}.{number}")
+        self._journal.write_bytes(b"")
+
+    def _changing(self, plane: ByteArray, low: int, high: int) -> None:
+        if self._journal is None:
+            raise ValueError("the store is not begun; allowed: after begin or restore")
+        number = 0 if plane is self._proxy else 1
+        with self._journal.open("ab", buffering=0) as stream:
+            stream.write(RECORD.pack(number, low, high - low) + plane[low:high].tobytes())
+
+
+class ProxyCopy(ProxyStore):
+    """What another process of the run has: a copy that makes the same changes, and ends with the process.
+
+    Of several processes the first alone writes the run's store and goes back to a checkpoint; the copy is made after
+    that, in the folder for temporary files. A memory map of the first one's file would not do: between machines it
+    does not show the other's changes.
+    """
+
+    def __init__(self, planes: ByteArray, n_positions: int, first: int = 0) -> None:
+        super().__init__(planes, n_positions, first)
+        self.releases: list[npt.NDArray[Any]] = []
+
+    @classmethod
+    def of(cls, path: Path) -> ProxyCopy:
+        """A copy of the store in the file `path`."""
+        source = ProxyStore.open(path)
+        with path.open("rb") as stream, tempfile.TemporaryFile() as target:
+            shutil.copyfileobj(stream, target, 1 << 22)
+            target.flush()
+            shape = (2, (source.n_positions + 7) // 8)
+            planes = np.memmap(target, dtype=np.uint8, mode="r+", offset=HEADER.size, shape=shape)
+        return cls(planes, source.n_positions, source.first)
+
+    def release(self) -> None:
+        for array in [self._planes, *self.releases]:
+            release(array)
+
+    def restore(self, snapshot: npt.ArrayLike) -> None:
+        """Nothing: it was copied from what the first process restored."""
+
+
+def write_bits(path: str | os.PathLike[str], n_positions: int, blocks: Iterable[BoolArray]) -> None:
+    """A store's file with the spikes of `blocks`, arrays of together (n_positions,), none visited, as they come."""
+    held, count = np.zeros(0, dtype=np.bool_), 0
+    with atomic_write(path) as stream:
+        stream.write(HEADER.pack(MAGIC, VERSION, 0, n_positions))
+        for block in blocks:
+            held = np.concatenate([held, block]) if len(held) else block
+            whole = len(held) // 8 * 8
+            stream.write(np.packbits(held[:whole]).tobytes())
+            held, count = held[whole:], count + len(block)
+        if count != n_positions:
+            raise ValueError(f"blocks hold {count} positions; allowed: {n_positions}")
+        stream.write(np.packbits(held).tobytes())
+        stream.truncate(HEADER.size + 2 * ((n_positions + 7) // 8))
+
+
+def _journals(path: Path) -> dict[int, Path]:
+    """The journals beside a store, by number."""
+    found = {}
+    for file in path.parent.glob(f"{path.name}.*"):
+        number = file.name.removeprefix(f"{path.name}.")
+        if number.isdigit():
+            found[int(number)] = file
+    return found
+
+
+def _records(journal: Path) -> list[tuple[int, int, ByteArray]]:
+    """The records of a journal; the last one may be cut off, then its bytes had not changed yet."""
+    data, at, found = journal.read_bytes(), 0, []
+    while at + RECORD.size <= len(data):
+        plane, start, size = RECORD.unpack_from(data, at)
+        at += RECORD.size
+        if at + size > len(data):
+            break
+        found.append((plane, start, np.frombuffer(data, dtype=np.uint8, count=size, offset=at)))
+        at += size
+    return found

@@ -1,0 +1,1 @@
+"""Characters, ids, spikes as spans, lines."""

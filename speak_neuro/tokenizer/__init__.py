@@ -1,0 +1,1 @@
+"""Characters to current and gate, and the neuron behind them."""

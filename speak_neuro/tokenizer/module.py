@@ -1,0 +1,116 @@
+"""SpeakTokenizer: encoder, two linear readouts and the gated-reset neuron.
+
+    f = encoder(c)      I = Linear1(f), optionally tanh (Eq. 2)      e = Linear2(f) (Eq. 8)      s, u, v = neuron(I, e)
+
+State goes in and comes out; the module keeps none. B batch, L positions, D feature width.
+
+On an integer grid (tokenizer.grid) features, current, gate logit and potential are integers, `unit` steps per unit of
+the configuration.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from speak_neuro.config import RunConfig
+from speak_neuro.neuron.module import GatedLeaky
+from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.tokenizer.encoder import TapSum, build_encoder, build_readouts
+from speak_neuro.tokenizer.grid import Grid
+
+
+class BoundaryInputs(NamedTuple):
+    """What the neuron is driven by."""
+
+    features: Tensor
+    """(B, L, D), the readouts' input."""
+    current: Tensor
+    """I, (B, L)."""
+    gate_logit: Tensor
+    """e, (B, L)."""
+
+
+class Boundaries(NamedTuple):
+    """One pass of the tokenizer over a batch."""
+
+    current: Tensor
+    gate_logit: Tensor
+    membrane: Tensor
+    """u before reset, (B, L)."""
+    spikes: Tensor
+    """0 or 1, (B, L): a spike at t closes the token whose last character is t."""
+    state: Tensor
+    """v after the last position, (B,)."""
+
+
+class SpeakTokenizer(nn.Module):
+    """Character ids to token boundaries."""
+
+    def __init__(self, config: RunConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.encoder, width = build_encoder(config.tokenizer, config.model, vocabulary)
+        self.current_readout, self.gate_readout = build_readouts(config.tokenizer, width)
+        self.tanh = config.tokenizer.tanh
+        table = config.tokenizer.encoder in ("linear", "convolution")
+        self.grid = Grid.of(config.neuron, table) if config.tokenizer.grid != "none" else None
+        n = config.neuron
+        self.neuron = GatedLeaky(
+            decay=n.decay,
+            gain=n.gain,
+            threshold=self.grid.threshold if self.grid else n.threshold,
+            reset_potential=self.grid.reset_potential(n) if self.grid else n.reset_potential,
+            reset_scale=n.reset_scale,
+            mode=n.reset_mode,
+            surrogate_slope=n.surrogate_slope / self.unit,
+            detach_reset=n.detach_reset,
+        )
+
+    @property
+    def needs_hidden(self) -> bool:
+        """Whether the encoder reads the language model's pre-layers."""
+        return self.encoder.needs_hidden
+
+    @property
+    def unit(self) -> float:
+        """Steps of current, gate logit and potential per unit of the configuration: 1 off the grid."""
+        return self.grid.unit if self.grid else 1.0
+
+    def inputs(self, ids: Tensor, hidden: Tensor | None = None) -> BoundaryInputs:
+        """Features, current and gate logit of (B, L) ids."""
+        features = self.encoder(ids, hidden).float()
+        if self.grid is not None:
+            features = self.grid.features(features, parts=isinstance(self.current_readout, TapSum))
+            lanes = [nn.functional.linear(features, *readout).squeeze(-1) for readout in self.readouts()]
+            return BoundaryInputs(features, *lanes)
+        current = self.current_readout(features).squeeze(-1)
+        if self.tanh:
+            current = torch.tanh(current)
+        return BoundaryInputs(features, current, self.gate_readout(features).squeeze(-1))
+
+    def readouts(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight (1, D) and bias (1,) of the current's and the gate's readout, on the grid if there is one."""
+        both = [self.current_readout, self.gate_readout]
+        if self.grid is None or isinstance(self.current_readout, TapSum):
+            return [(readout.weight, readout.bias) for readout in both]
+        return [(self.grid.weight(readout.weight), self.grid.bias(readout.bias)) for readout in both]
+
+    def forward(
+        self, ids: Tensor, hidden: Tensor | None = None, state: Tensor | None = None, valid: Tensor | None = None
+    ) -> Boundaries:
+        """Boundaries of (B, L) ids, from `state` (B,) (default: the reset potential)."""
+        # The neuron and its readouts stay in float32 whatever the language model computes in: a spike is a
+        # comparison of accumulated sums, and bfloat16 would decide it by rounding.
+        with torch.autocast(ids.device.type, enabled=False):
+            _, current, gate_logit = self.inputs(ids, hidden.float() if hidden is not None else None)
+            spikes, membrane, carried = self.neuron(current, gate_logit, state, valid)
+        return Boundaries(current, gate_logit, membrane, spikes, carried)
+
+    def effective_gate(self, gate_logit: Tensor) -> Tensor:
+        """The gate logit as the reset mode reads it: constants +1 or -1 in the modes that ignore the gate."""
+        rule = GATE_RULE[self.neuron.mode]
+        if rule is None:
+            return gate_logit
+        return torch.full_like(gate_logit, 1.0 if rule else -1.0)

@@ -1,0 +1,108 @@
+"""Held-out evaluation: bits per character over the whole of a text, shortening factor, gate and boundary statistics.
+
+A window of W characters slides on by S, half of itself unless told otherwise (`training.sliding`); each character is
+scored once, with at least W - S characters before it (except at the text's start), by the segmentation that inference
+would use in that window.
+
+    BPC = (sum of next-character losses in nats) / (number of predicted characters) / ln 2
+    SF  = characters / tokens
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from speak_neuro.systems.system import System
+from speak_neuro.text.metrics import bits_per_character, boundary_scores, shortening_factor
+from speak_neuro.training.distributed import ALONE, Ranks
+from speak_neuro.training.sliding import views
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a text says about a system."""
+
+    bpc: float
+    shortening_factor: float
+    characters: int
+    tokens: int
+    gate_rate: float
+    """Share of hard resets among SPEAK's spikes; 0 for other systems."""
+    boundary_f1: float
+    """Against the exemplar's boundaries; NaN-free: 0 when none were given."""
+    unknown_characters: int
+
+
+@torch.no_grad()
+def evaluate(
+    system: System,
+    ids: npt.NDArray[np.int32],
+    window: int,
+    exemplar: npt.NDArray[np.bool_] | None = None,
+    batch: int = 32,
+    stride: int | None = None,
+    growing: bool = False,
+    ranks: Ranks = ALONE,
+) -> Evaluation:
+    """Score a contiguous text of at least two characters. The system's mode is restored afterwards.
+
+    `window`, `stride` and `growing` say which windows read the text (`sliding.views`). `batch` windows are computed
+    together, which changes a result by no more than rounding. Several processes take turns with the batches, which
+    stay the same; all return the same result.
+    """
+    if ids.size < 2:
+        raise ValueError(f"text has {ids.size} characters; allowed: at least 2")
+    device = next(system.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    sampled = getattr(system.boundary_module, "sampled", False)
+    training = system.training
+    system.eval()
+    size = int(ids.size)
+    plan = views(size, window, stride, growing)
+    nats = np.zeros(len(plan))
+    spikes = np.zeros(size, dtype=np.bool_)
+    hard = np.zeros(size, dtype=np.bool_)
+    for first in range(ranks.rank * batch, len(plan), ranks.world * batch):
+        part = plan[first : first + batch]
+        # Always of the same width: zeros after a window's end reach nothing before it.
+        padded = np.zeros((len(part), window + 1), dtype=np.int64)
+        for row, view in enumerate(part):
+            seen = ids[view.start : view.end + 1]
+            padded[row, : len(seen)] = seen
+        rows = torch.from_numpy(padded).to(device)
+        hidden = system.language_model.pre(rows[:, :-1])
+        with torch.random.fork_rng(cuda, enabled=sampled):
+            if sampled:  # boundaries that are drawn are the same whenever and in whichever process
+                torch.manual_seed(first)
+            found = system.segment(rows[:, :-1], hidden)
+        logits = system.language_model.decode(hidden, found.boundaries)
+        flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
+        loss = flat.view(len(part), window).double().cpu().numpy()
+        gate = None if found.hard is None else found.hard.cpu().numpy()
+        fired = found.boundaries.cpu().numpy()
+        for row, view in enumerate(part):
+            scored = slice(view.first - view.start, view.end - view.start)
+            spikes[view.first : view.end] = fired[row, scored]
+            if gate is not None:
+                hard[view.first : view.end] = gate[row, scored]
+            # The text's last character has no next one.
+            nats[first + row] = float(loss[row, scored][: size - 1 - view.first].sum())
+    system.train(training)
+    # Each place was filled by one process; the others hold zero there.
+    nats, spikes, hard = (ranks.sum(torch.from_numpy(part)).numpy() for part in (nats, spikes, hard))
+    tokens = int(spikes.sum()) + int(not spikes[-1])
+    f1 = boundary_scores(spikes, exemplar).f1 if exemplar is not None else 0.0
+    return Evaluation(
+        bpc=bits_per_character(sum(nats.tolist()) / (size - 1)),
+        shortening_factor=shortening_factor(size, tokens),
+        characters=size,
+        tokens=tokens,
+        gate_rate=float((hard & spikes).sum() / max(int(spikes.sum()), 1)),
+        boundary_f1=f1,
+        unknown_characters=int((ids == 0).sum()),
+    )

@@ -1,0 +1,60 @@
+"""The training curves of a run as one PNG: losses, BPC, SF, acceptance and gate rate (needs the `viz` extra)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speak_neuro.common.files import atomic_write
+from speak_neuro.errors import MissingExtra
+
+PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("losses (nats)", (("loss_lm", "L_LM"), ("loss_mem", "L_mem"), ("loss_reset", "L_reset"))),
+    ("bits per character", (("bpc", "training"), ("valid_bpc", "validation"))),
+    ("shortening factor", (("sf", "training"), ("valid_shortening_factor", "validation"))),
+    ("share of windows", (("accepted", "accepted"), ("changed", "accepted and different"))),
+    ("hard resets among spikes", (("gate_rate", "training"), ("valid_gate_rate", "validation"))),
+    (
+        "boundary F1",
+        (("proxy_f1", "against proxy"), ("target_f1", "against target"), ("valid_boundary_f1", "against exemplar")),
+    ),
+)
+
+
+def smoothed(values: Sequence[float], width: int) -> list[float]:
+    """Running mean over up to `width` past values."""
+    out, total = [], 0.0
+    for index, value in enumerate(values):
+        total += value - (values[index - width] if index >= width else 0.0)
+        out.append(total / min(index + 1, width))
+    return out
+
+
+def plot_metrics(records: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw `records` of metrics.jsonl into `path`."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, (name, curves) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        for key, label in curves:
+            points = [(r["step"], r[key]) for r in records if key in r]
+            if not points:
+                continue
+            steps, values = zip(*points, strict=True)
+            if key.startswith("valid_"):
+                axes.plot(steps, values, "o-", markersize=3, label=label)
+            else:
+                axes.plot(steps, smoothed(values, max(1, len(values) // 50)), linewidth=1, label=label)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("step", fontsize=8)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    with atomic_write(path) as stream:
+        figure.savefig(stream, format="png", dpi=110)

@@ -1,0 +1,28 @@
+"""The scripts of experiments/ as modules: `load("compare/tables")` is experiments/compare/tables.py."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+
+
+def load(name: str) -> ModuleType:
+    """The script `name`, a path below experiments/ without .py, with its own folder in front, as when it is run.
+
+    Folders have files of one name: what was loaded from another folder is forgotten first.
+    """
+    folder, stem = (EXPERIMENTS / name).parent, Path(name).name
+    for loaded, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        if EXPERIMENTS in file.parents and file.parent != folder:
+            del sys.modules[loaded]
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(stem)
+    finally:
+        sys.path.remove(str(folder))

@@ -1,0 +1,107 @@
+"""Trains tiny systems as one of several processes, and writes down what each step measured.
+
+torchrun --nproc-per-node 2 tests/helpers/train_worker.py FOLDER
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
+from speak_neuro.corpus.reader import embedded_text
+from speak_neuro.supervision.proxy import ProxyStore
+from speak_neuro.systems.system import System
+from speak_neuro.text.alphabet import Alphabet
+from speak_neuro.training.distributed import ALONE, Ranks, joined
+from speak_neuro.training.evaluation import evaluate
+from speak_neuro.training.fit import train_step
+from speak_neuro.training.trainer import Trainer
+
+STEPS = 20
+TEXT = embedded_text("en")[:2500]
+BASE = RunConfig(
+    tokenizer=TokenizerConfig(encoder="window", encoder_width=16, context=3),
+    model=ModelConfig(width=32, heads=2, inner=64, pre_layers=1, shortened_layers=1, post_layers=1),
+    training=TrainingConfig(
+        steps=STEPS, batch=4, window=64, learning_rate=3e-3, tokenizer_learning_rate=1e-2, warmup=5, seed=7
+    ),
+)
+
+
+def changed(section: str, **values: Any) -> RunConfig:
+    return dataclasses.replace(BASE, **{section: dataclasses.replace(getattr(BASE, section), **values)})
+
+
+CONFIGS = {
+    "speak": BASE,
+    "spikes": changed("training", reset_loss_on="spikes", rate_limit=0.05, rest_term=False),
+    "always": changed("training", acceptance="always", acceptance_share=0.5, entropy="mean"),
+    "entropy proxy": changed("training", proxy="entropy"),
+    "dropout": changed("model", dropout=0.1, attention_dropout=0.1),
+    "dtp-unigram": changed("tokenizer", kind="dtp-unigram"),
+    "dtp-entropy": changed("tokenizer", kind="dtp-entropy"),
+    "sampled": changed("tokenizer", kind="dtp-gumbel", sample_at_evaluation=True),
+    "magnet": changed("tokenizer", kind="magnet", script_priors="latin=0.3"),
+}
+
+
+def build(config: RunConfig, ranks: Ranks) -> Trainer:
+    """A trainer whose proxy starts at white space."""
+    alphabet = Alphabet.learn(TEXT)
+    torch.manual_seed(config.training.seed)
+    system = System(config, len(alphabet), alphabet)
+    proxy = ProxyStore.create(None, np.array([c.isspace() for c in TEXT]))
+    return Trainer.create(system, config.training, alphabet.encode(TEXT), proxy, ranks)
+
+
+def resumed(config: RunConfig, ranks: Ranks) -> bool:
+    """Whether a run stopped after 5 of 10 steps, that goes on in fresh objects, ends with the whole run's bits."""
+    whole, first, second = (build(config, ranks) for _ in range(3))
+    for _ in range(10):
+        train_step(whole)
+    for _ in range(5):
+        train_step(first)
+    second.restore(*first.snapshot())
+    for _ in range(5):
+        train_step(second)
+    theirs = second.snapshot()[0]
+    return all(torch.equal(value, theirs[name]) for name, value in whole.snapshot()[0].items())
+
+
+def run(config: RunConfig, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Train from the start; every step's record, and what is there at the end."""
+    trainer = build(config, ranks)
+    system, proxy, ids = trainer.system, trainer.proxy, trainer.ids
+    assert proxy is not None
+    records = [train_step(trainer) for _ in range(STEPS)]
+    ranks.check_equal(list(system.state_dict().values()), "weights")
+    ranks.check_equal([torch.from_numpy(proxy.snapshot())], "proxies")
+    found = evaluate(system, ids[:2000], 64, batch=4, ranks=ranks)
+    alone = evaluate(system, ids[:2000], 64, batch=4)
+    return {
+        "records": records,
+        "proxy": proxy.read([0], len(TEXT))[0].astype(int).tolist(),
+        "evaluation": dataclasses.asdict(found),
+        "evaluation_alone": dataclasses.asdict(alone),
+    }
+
+
+def main() -> None:
+    with joined("cpu") as (ranks, _):
+        for name, config in CONFIGS.items():
+            found = run(config, ranks)
+            if name == "dropout":
+                found["resumed"] = resumed(config, ranks)
+            if ranks.first:
+                (Path(sys.argv[1]) / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""XNLI from local files and hub ids: the pairs, and one clear line for each kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speak_neuro.errors import SpeakError
+from speak_neuro.rtok.tasks import xnli
+
+SAMPLES = Path(__file__).parents[1] / "golden" / "xnli"
+
+
+def test_json_lines() -> None:
+    pairs = xnli.load(SAMPLES, "de", "validation")
+    assert [p.labels for p in pairs] == [(0,), (1,), (2,)]
+    assert pairs[0].texts == (("▁Der▁Zug▁fuhr▁zehn▁Minuten▁zu▁spät▁ab.",), ("▁Der▁Zug▁war▁unpünktlich.",))
+
+
+def test_parquet_as_the_hub_stores_it(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs datasets: pip install 'speak-neuro[hf]'")
+    lines = (SAMPLES / "en" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    text = datasets.Value("string")
+    features = datasets.Features(premise=text, hypothesis=text, label=datasets.ClassLabel(names=list(xnli.LABELS)))
+    (tmp_path / "en").mkdir()
+    data = datasets.Dataset.from_list([json.loads(line) for line in lines], features=features)
+    data.to_parquet(tmp_path / "en" / "train-00000-of-00001.parquet")
+    assert xnli.load(tmp_path, "en", "train") == xnli.load(SAMPLES, "en", "train")
+    assert len(xnli.load(tmp_path, "en", "train", limit=5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"premise": "a", "label": 0}, "column 'hypothesis' is missing, found label, premise"),
+        ({"premise": "a", "hypothesis": "b", "label": 3}, "row 1: label 3 is outside the set; allowed: 0 to 2"),
+        ({"premise": "a", "hypothesis": "b", "label": -1}, "row 1: label -1 is outside the set"),
+        ({"premise": "a", "hypothesis": "b", "label": "maybe"}, "row 1: label 'maybe' is outside the set"),
+        ({"premise": "a", "hypothesis": None, "label": 0}, "row 1: hypothesis is NoneType; allowed: a string"),
+        ({"premise": " \t", "hypothesis": "b", "label": 0}, "row 1: premise: the sentence is empty"),
+        ({"premise": "a " + "b" * 100_000, "hypothesis": "b", "label": 0}, "word 2 has 100,000 characters"),
+        ("text", "line 1 holds str; allowed: an object"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, row: object, message: str) -> None:
+    (tmp_path / "en-train.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(SpeakError) as caught:
+        xnli.load(tmp_path, "en", "train")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("en-train.jsonl", b"{", "line 1 is not JSON"),
+        ("en-train.jsonl", b"\xff", "byte 0 is not UTF-8"),
+        ("en-train.jsonl", b"", "holds no pair"),
+        ("en-train.parquet", b"no parquet", "not a Parquet file"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SpeakError) as caught:
+        xnli.load(tmp_path, "en", "train")
+    assert message in str(caught.value)
+
+
+def test_an_unknown_language_names_those_there_are() -> None:
+    with pytest.raises(SpeakError, match=r"language is 'xx', unknown to XNLI; allowed: ar, bg, de"):
+        xnli.load(SAMPLES, "xx", "train")
+
+
+def test_no_such_source() -> None:
+    with pytest.raises(SpeakError, match=r"no such folder, and not a hub id owner/name; give a folder that holds en/"):
+        xnli.load("./nowhere", "en", "train")
+
+
+def test_without_network_a_local_folder_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("datasets", reason="needs datasets: pip install 'speak-neuro[hf]'")
+    program = (
+        "from speak_neuro.rtok import xnli\nfrom speak_neuro.errors import SpeakError\n"
+        "try:\n    xnli.load(xnli.HUB, 'en', 'validation')\nexcept SpeakError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("facebook/xnli: cannot be fetched ("), done.stderr
+    assert done.stdout.endswith("give a folder that holds en/validation*.parquet, or .jsonl, or en-validation.jsonl\n")

@@ -1,0 +1,138 @@
+"""Run folders: every way in which one can be broken is one clear line, and a failed save loses nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from speak_neuro.common.tensors import read_tensors, write_tensors
+from speak_neuro.errors import SpeakError
+from speak_neuro.systems.run_folder import CONFIG, METRICS, MODEL, STATE, load_system, read_run, save_model
+from speak_neuro.training.metrics_log import MetricsLog, read_metrics
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny run, to be broken."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def edit_config(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        change(values)
+        (folder / CONFIG).write_text(json.dumps(values), encoding="utf-8")
+
+    return apply
+
+
+def edit_model(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        tensors, metadata = read_tensors(folder / MODEL)
+        change(tensors)
+        write_tensors(folder / MODEL, tensors, metadata)
+
+    return apply
+
+
+def truncate(name: str, keep: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep]) and None
+
+
+NAME = "tokenizer.current_readout.weight"
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (edit_config(lambda v: v.update(schema=99)), r"schema is 99, this version reads 1; use the speak_neuro"),
+        (edit_config(lambda v: v.pop("schema")), r"schema is None"),
+        (edit_config(lambda v: v["config"]["training"].pop("steps")), r"config.training: field 'steps' is missing"),
+        (edit_config(lambda v: v["config"]["neuron"].update(decay=2.0)), r"decay is 2.0; allowed"),
+        (edit_config(lambda v: v.update(alphabet={})), r"alphabet"),
+        (edit_config(lambda v: v.pop("alphabet")), r"alphabet"),
+        (truncate(CONFIG, 50), r"not valid JSON"),
+        (lambda folder: (folder / CONFIG).unlink(), r"holds no config.json, so it is not a run folder"),
+        (lambda folder: (folder / MODEL).unlink(), r"model.safetensors: no such file; the run has saved no checkpoint"),
+        (truncate(MODEL, 1000), r"model.safetensors: not a whole safetensors file"),
+        (truncate(MODEL, 0), r"model.safetensors: not a whole safetensors file"),
+        (lambda folder: (folder / MODEL).write_bytes(b"PK\x03\x04" + bytes(100)), r"not a whole safetensors file"),
+        (edit_model(lambda t: t.pop(NAME)), rf"tensor {NAME} is missing"),
+        (edit_model(lambda t: t.update(more=torch.zeros(1))), r"tensor more is unknown"),
+        (edit_model(lambda t: t.update({NAME: torch.zeros(1, 3)})), rf"tensor {NAME} has shape \(1, 3\)"),
+        (edit_model(lambda t: t[NAME].fill_(float("nan"))), rf"tensor {NAME} holds 16 values that are not finite"),
+    ],
+)
+def test_a_broken_run_folder_is_one_clear_line(run: Path, breakage: Callable[[Path], None], message: str) -> None:
+    breakage(run)
+    with pytest.raises(SpeakError, match=message) as caught:
+        load_system(read_run(run))
+    assert "\n" not in str(caught.value)
+    assert str(run) in str(caught.value)
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(SpeakError, match="no such run folder; train one with"):
+        read_run(tmp_path / "none")
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(run: Path) -> None:
+    """A real write that fails half-way: the child may not write files larger than a fraction of the checkpoint."""
+    before = {name: (run / name).read_bytes() for name in (MODEL, STATE)}
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from speak_neuro.systems.run_folder import read_tensors, write_tensors, STATE
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+tensors, metadata = read_tensors(Path({str(run)!r}) / STATE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_tensors(Path({str(run)!r}) / STATE, tensors, metadata)
+except OSError as error:
+    print("failed:", error.strerror)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("failed:")
+    assert {name: (run / name).read_bytes() for name in (MODEL, STATE)} == before
+    assert not [p.name for p in run.iterdir() if p.suffix == ".tmp"]
+
+
+def test_saving_twice_gives_the_same_bytes(run: Path) -> None:
+    system = load_system(read_run(run))
+    before = (run / MODEL).read_bytes()
+    save_model(run, system)
+    assert (run / MODEL).read_bytes() == before
+
+
+def test_loading_restores_the_system(run: Path) -> None:
+    tensors, _ = read_tensors(run / MODEL)
+    system = load_system(read_run(run))
+    assert not system.training
+    for name, value in system.state_dict().items():
+        assert torch.equal(value, tensors[name])
+
+
+def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    for step in range(1, 6):
+        log.append({"step": step, "bpc": 1.0})
+    with (tmp_path / METRICS).open("a", encoding="utf-8") as stream:
+        stream.write('{"step": 6, "bp')  # killed while writing
+    MetricsLog(tmp_path, 3)
+    assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+def test_the_run_folder_says_where_it_comes_from(tiny_run: Path) -> None:
+    record = read_run(tiny_run).record
+    assert {"data", "versions", "commit", "device", "command"} <= set(record)
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert (tiny_run / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    results = json.loads((tiny_run / "results.json").read_text(encoding="utf-8"))
+    assert set(results) == {"command", "commit", "device", "versions", "date", "metrics"}

@@ -1,0 +1,87 @@
+"""Evaluation against the definition written out, over the whole of a text, whatever the batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
+from speak_neuro.systems.system import System
+from speak_neuro.training.evaluation import evaluate
+
+CONFIG = RunConfig(
+    tokenizer=TokenizerConfig(encoder="linear", encoder_width=8),
+    model=ModelConfig(width=16, heads=2, inner=16, pre_layers=1, shortened_layers=1, post_layers=1, dropout=0.2),
+)
+
+
+def build(encoder: str = "linear") -> System:
+    torch.manual_seed(3)
+    tokenizer = dataclasses.replace(CONFIG.tokenizer, encoder=encoder)
+    system = System(dataclasses.replace(CONFIG, tokenizer=tokenizer), 12)
+    with torch.no_grad():
+        system.tokenizer.current_readout.bias.fill_(0.4)
+    return system
+
+
+def by_definition(system: System, ids: np.ndarray, window: int) -> tuple[float, np.ndarray]:
+    """Each character scored once, in the window that gives it at least half a window of context."""
+    system.eval()
+    stride, nats, spikes = window // 2, 0.0, np.zeros(len(ids), bool)
+    with torch.no_grad():
+        for t in range(len(ids)):
+            start = 0 if t < window else (t // stride - 1) * stride
+            part = torch.from_numpy(ids[start : t + 1].astype(np.int64))[None]
+            hidden = system.language_model.pre(part)
+            found = system.tokenizer(part, hidden if system.tokenizer.needs_hidden else None)
+            spikes[t] = bool(found.spikes[0, -1])
+            if t + 1 < len(ids):
+                logits = system.language_model.decode(hidden, found.spikes.bool())[0, -1]
+                nats -= float(torch.log_softmax(logits.double(), 0)[ids[t + 1]])
+    return nats / (len(ids) - 1) / math.log(2), spikes
+
+
+@pytest.mark.parametrize("encoder", ["linear", "window", "convolution", "hourglass"])
+@pytest.mark.parametrize("length", [2, 15, 16, 17, 24, 25, 61])
+def test_equals_the_definition(encoder: str, length: int) -> None:
+    system = build(encoder)
+    ids = np.random.default_rng(length).integers(0, 12, length).astype(np.int32)
+    found = evaluate(system, ids, 16)
+    bpc, spikes = by_definition(system, ids, 16)
+    assert found.bpc == pytest.approx(bpc, abs=1e-5)
+    assert found.tokens == spikes.sum() + (not spikes[-1])
+    assert found.shortening_factor == pytest.approx(length / found.tokens)
+    assert found.characters == length
+    assert found.unknown_characters == (ids == 0).sum()
+
+
+def test_batch_size_does_not_matter() -> None:
+    system = build()
+    ids = np.random.default_rng(0).integers(0, 12, 300).astype(np.int32)
+    results = [evaluate(system, ids, 32, batch=batch) for batch in (1, 3, 64)]
+    assert len({r.tokens for r in results}) == 1
+    assert max(r.bpc for r in results) - min(r.bpc for r in results) < 1e-6
+
+
+def test_boundary_f1_is_against_the_exemplar() -> None:
+    system = build()
+    ids = np.random.default_rng(0).integers(0, 12, 200).astype(np.int32)
+    _, spikes = by_definition(system, ids, 32)
+    assert evaluate(system, ids, 32, spikes).boundary_f1 == 1.0
+    assert evaluate(system, ids, 32, ~spikes).boundary_f1 == 0.0
+
+
+def test_dropout_is_off_and_the_mode_is_restored() -> None:
+    system = build().train()
+    ids = np.random.default_rng(0).integers(0, 12, 100).astype(np.int32)
+    assert evaluate(system, ids, 32) == evaluate(system, ids, 32)
+    assert system.training
+
+
+def test_too_short() -> None:
+    with pytest.raises(ValueError, match="text has 1 characters; allowed: at least 2"):
+        evaluate(build(), np.zeros(1, np.int32), 16)
