@@ -1,6 +1,11 @@
-"""Who may import whom: read from the source, and checked in a fresh interpreter for what comes along transitively."""
+"""Who may import whom: read from the sources of the merged tree, and checked in fresh interpreters.
+
+The merged tree has `export/` and `sim/` at the names they are imported by. Its unit is the folder; a file that lies
+directly in one of the three packages is a unit of its own.
+"""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,40 +13,89 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMPY_ONLY = {
-    "reference",
-    "integer",
-    "segments",
-    "alphabet",
-    "config",
+
+# From the bottom up: a unit imports only what stands above it in this list. A new folder has to be entered here.
+ORDER = """
+errors
+data
+common
+neuron.fused
+neuron
+config
+text
+corpus
+table
+testing
+model
+tokenizer
+supervision
+systems
+training
+inference
+cli
+rtok
+rtok.text
+rtok.pretrained
+rtok.tasks
+rtok.tokenizers
+rtok.training
+export
+export.files
+export.graphs
+export.graph
+export.bounds
+export.fold
+export.table
+export.trace
+export.forms
+export.check
+export.cli
+sim
+sim.job
+sim.runner
+sim.processes
+sim.processes.array_source
+sim.processes.character_source
+sim.processes.gated_reset_lif
+sim.processes.recorder
+sim.processes.table_synapse
+sim.child
+sim.parity
+sim.fixed
+sim.tokenize
+sim.summary
+sim.quantize_cli
+sim.cli
+""".split()
+
+# Unit or module -> packages it must not name in any import, at any depth.
+TORCH = ("torch", "snntorch", "nirtorch")
+NO_TORCH = ("text", "corpus", "table", "export.files", "export.graphs", "sim")
+NO_TORCH_MODULES = (
     "errors",
-    "command",
-    "metrics",
-    "corpus",
-    "proxy",
-    "acceptance",
-    "lines",
-    "table",
-    "table_text",
-    "table_lines",
-    "vocabulary",
-    "compiled",
-    "compiled_ids",
-    "compiled_lines",
-    "shards",
-}
-TORCH_ONLY = {"gumbel", "functional", "kernels", "triton_kernels", "losses", "entropy", "pooling", "attention"}
-NO_TORCH_EXPORT = {
-    "__init__",
-    "read",
-    "nir_node",
-    "trace_file",
-    "folded",
-    "interpreter",
-    "lower",
-    "approximate",
-    "costs",
-}
+    "config",
+    "common.arrays",
+    "common.command",
+    "common.files",
+    "common.settings",
+    "common.seeds",
+    "common.numba_cache",
+    "neuron.reference",
+    "neuron.integer",
+    "supervision.proxy",
+    "supervision.acceptance",
+)
+LAVA_ALLOWED = ("sim.child", "sim.processes")
+
+
+def merged(root: Path) -> dict[str, Path]:
+    """Every module below its import name, without `speak_neuro.`; "" is the package itself."""
+    found = {}
+    for folder, prefix in (("speak_neuro", ()), ("export", ("export",)), ("sim", ("sim",))):
+        for path in sorted((root / folder).rglob("*.py")):
+            parts = path.relative_to(root / folder).with_suffix("").parts
+            found[".".join(prefix + tuple(part for part in parts if part != "__init__"))] = path
+    return found
 
 
 def imported(path: Path) -> set[str]:
@@ -61,34 +115,102 @@ def forbidden(path: Path, *roots: str) -> list[str]:
     return sorted(n for n in imported(path) if any(n == root or n.startswith(root + ".") for root in roots))
 
 
-def modules(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+def below(name: str, units: tuple[str, ...]) -> bool:
+    return any(name == unit or name.startswith(unit + ".") for unit in units)
 
 
-@pytest.mark.parametrize("path", modules("speak_neuro"), ids=lambda p: p.stem)
-def test_core(path: Path) -> None:
-    assert not forbidden(path, "nir", "nirtorch", "lava", "speak_neuro.sim", "speak_neuro.export")
-    if path.stem in NUMPY_ONLY:
-        assert not forbidden(path, "torch", "snntorch")
-    if path.stem in TORCH_ONLY:
-        assert not forbidden(path, "snntorch", "speak_neuro.training.trainer")
-    if path.stem == "train":
-        assert not forbidden(path, "argparse")
+def unit_of(name: str, path: Path) -> str:
+    """The folder of a module, or the module itself where it lies directly in speak_neuro/, export/ or sim/."""
+    if path.name == "__init__.py" or path.parent.name in ("speak_neuro", "export", "sim"):
+        return name
+    return name.rpartition(".")[0]
 
 
-@pytest.mark.parametrize("path", modules("export"), ids=lambda p: p.stem)
-def test_export(path: Path) -> None:
-    assert not forbidden(path, "lava", "nirtorch", "speak_neuro.sim")
-    if path.stem in NO_TORCH_EXPORT:
-        assert not forbidden(path, "torch", "snntorch")
+def arrows(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """Module -> the modules of the tree that it imports."""
+    found: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        inside = {n.removeprefix("speak_neuro").lstrip(".") for n in imported(path) if n.startswith("speak_neuro.")}
+        found[name] = {other for other in inside & set(modules) if other and other != name}
+    return found
 
 
-@pytest.mark.parametrize("path", modules("sim"), ids=lambda p: "-".join(p.parts[-3:]))
-def test_sim(path: Path) -> None:
-    assert not forbidden(path, "torch", "snntorch", "nirtorch")
-    if "processes" not in path.parts and path.stem != "worker":
-        allowed = {"network", "fixed_network", "simulation", "guard"}
-        assert path.stem in allowed or not forbidden(path, "lava")
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other round in a ring, or nothing."""
+    finished: set[str] = set()
+
+    def follow(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in finished:
+            return []
+        for other in sorted(graph[name]):
+            if ring := follow(other, [*trail, name]):
+                return ring
+        finished.add(name)
+        return []
+
+    return next((ring for name in sorted(graph) if (ring := follow(name, []))), [])
+
+
+def violations(root: Path) -> list[str]:
+    """Every departure from the rules in the tree at `root`, a line each."""
+    modules = merged(root)
+    graph = arrows(modules)
+    found = [f"circle: {' -> '.join(ring)}"] if (ring := circle(graph)) else []
+    for name, others in graph.items():
+        unit = unit_of(name, modules[name])
+        if name and unit not in ORDER:
+            found.append(f"{name}: {unit} is not in ORDER; enter it above what imports it")
+            continue
+        for other in sorted(others):
+            target = unit_of(other, modules[other])
+            if name and target != unit and ORDER.index(target) > ORDER.index(unit):
+                found.append(f"{name} imports {other}: upward")
+    for name, path in modules.items():
+        rules = []
+        if below(name, NO_TORCH) or name in NO_TORCH_MODULES:
+            rules += TORCH
+        if not below(name, LAVA_ALLOWED):
+            rules.append("lava")
+        if not below(name, ("export", "sim")):
+            rules += ["nir", "nirtorch", "speak_neuro.export", "speak_neuro.sim"]
+        if below(name, ("export",)):
+            rules += ["nirtorch", "speak_neuro.sim"]
+        found += [f"{name} imports {other}: not allowed there" for other in forbidden(path, *rules)]
+    return found
+
+
+def test_the_tree() -> None:
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "message"),
+    [
+        ("speak_neuro/text/alphabet.py", "from speak_neuro.text import segments as x", "circle: "),
+        ("speak_neuro/common/files.py", "from speak_neuro.config import RunConfig as x", "upward"),
+        ("speak_neuro/model/pooling.py", "def f():\n    from speak_neuro.training import fit", "upward"),
+        ("speak_neuro/table/table.py", "import torch.nn", "table.table imports torch.nn: not allowed there"),
+        ("speak_neuro/training/fit.py", "import nir", "training.fit imports nir: not allowed there"),
+        ("export/graph.py", "from lava.magma import core", "export.graph imports lava.magma: not allowed there"),
+        ("sim/parity/levels.py", "import lava", "sim.parity.levels imports lava: not allowed there"),
+        ("sim/child/worker.py", "import torch", "sim.child.worker imports torch: not allowed there"),
+        ("speak_neuro/fresh/one.py", "", "fresh.one: fresh is not in ORDER"),
+    ],
+)
+def test_the_rules_would_notice(tmp_path: Path, module: str, line: str, message: str) -> None:
+    """A copy of the tree with one import more."""
+    for folder in ("speak_neuro", "export", "sim"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.xz", "__pycache__"))
+    path = tmp_path / module
+    path.parent.mkdir(exist_ok=True)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    path.write_text(f"{text}\n{line}\n", encoding="utf-8")
+    if message == "circle: ":
+        other = tmp_path / "speak_neuro/text/segments.py"
+        other.write_text(other.read_text(encoding="utf-8") + "\nfrom speak_neuro.text import alphabet as y\n")
+    assert any(message in one for one in violations(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +237,9 @@ def test_imports_are_light(module: str) -> None:
     [
         "speak_neuro.export.files.neuron_file",
         "speak_neuro.export.files.trace_file",
-        "speak_neuro.sim.parity.compare",
         "speak_neuro.table.files",
         "speak_neuro.table.tokenizer",
+        "speak_neuro.sim.parity.compare",
         "speak_neuro.sim.fixed.compare",
     ],
 )
@@ -125,10 +247,3 @@ def test_no_torch_comes_along(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'snntorch', 'lava') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_rules_would_notice(tmp_path: Path) -> None:
-    path = tmp_path / "module.py"
-    path.write_text("def f():\n    from lava.magma import core\n    import torch.nn\n", encoding="utf-8")
-    assert forbidden(path, "lava") == ["lava.magma", "lava.magma.core"]
-    assert forbidden(path, "torch") == ["torch.nn"]
