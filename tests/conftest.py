@@ -8,31 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripts import load
+from tiny import embedded_excerpt, run_gtok
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the
 # tests of Ctrl-C need the signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY_FLAGS = (
-    "--encoder-width 16 --context 3 --width 32 --heads 2 --inner 64 --pre-layers 1 --shortened-layers 1 "
-    "--post-layers 1 --window 64 --batch 4 --warmup 5 --evaluate-every 20 --evaluate-characters 2000 "
-    "--exemplar-vocabulary 300 --learning-rate 0.003 --tokenizer-learning-rate 0.01 --device cpu --quiet"
-).split()
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def embedded_excerpt(characters: int = 20000) -> str:
-    from speak_neuro.corpus.reader import embedded_text
-
-    return embedded_text("en")[:characters]
-
-
-def run_gtok(*flags: str) -> int:
-    """experiments/gtok.py in this process, with the tiny configuration before `flags`."""
-    return int(load("gtok").main([*TINY_FLAGS, *flags]))
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TINY_FLAGS
 from scripts import load
+from tiny import TINY_FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
 

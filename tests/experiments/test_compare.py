@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import embedded_excerpt
 from scripts import load
+from tiny import embedded_excerpt
 
 TINY = "--width 32 --heads 2 --inner 64 --window 64 --batch 4 --evaluate-every 10 --evaluate-characters 500 --warmup 2"
 

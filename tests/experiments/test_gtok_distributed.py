@@ -24,7 +24,7 @@ Gtok = Callable[..., int]
 
 
 def flags(excerpt: Path, out: Path, *more: str) -> list[str]:
-    from conftest import TINY_FLAGS
+    from tiny import TINY_FLAGS
 
     return [*TINY_FLAGS, "--data", str(excerpt), "--out", str(out), "--evaluate-every", "8", *more]
 
