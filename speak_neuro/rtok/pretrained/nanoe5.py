@@ -8,7 +8,8 @@ to 7 is exact in float32, so a weight has one value, however it is computed.
 
 The file, little endian: "E5S1", version u32; hidden, layers, heads, inner, vocabulary, positions, types i32; layer norm
 epsilon f32; block size i32; number of pieces and four special ids i32; bytes of the pieces u64, offsets u32 (n + 1),
-scores f32 (n), the pieces in UTF-8; number of rules i32, bytes u32, the normaliser's rules; number of tensors i32, and
+scores f32 (n), the pieces in UTF-8; number of rules u32, bytes u32, the normaliser's rules for single
+characters (code point u32, number u8 and code points u32 of what replaces it); number of tensors i32, and
 for each: name length u16, name, kind u8 (0 float32, 1 blocks), values u32, offset u64, bytes u64.
 """
 
@@ -161,7 +162,9 @@ class E5File:
         self.pieces = [pieces[a:b].decode("utf-8") for a, b in pairwise(bounds)]
         self.specials = dict(zip(("<s>", "</s>", "<pad>", "<unk>"), specials, strict=True))
         at += blob
-        (rules,) = struct.unpack_from("<I", data, at + 4)
+        count, rules = struct.unpack_from("<2I", data, at)
+        self.single_rules = self._rules(at + 8, count, at + 8 + rules)
+        """What XLM-R's normaliser replaces a single character by; characters that it keeps are not in it."""
         at += 8 + rules
         (count,) = struct.unpack_from("<i", data, at)
         at += 4
@@ -180,6 +183,16 @@ class E5File:
             if stored.offset + stored.size > len(data):
                 raise self._refused(f"tensor {name} ends behind the file's end")
             self.tensors[name] = stored
+
+    def _rules(self, at: int, count: int, end: int) -> dict[str, str]:
+        rules = {}
+        for _ in range(count):
+            point, length = struct.unpack_from("<IB", self._data, at)
+            rules[chr(point)] = "".join(map(chr, struct.unpack_from(f"<{length}I", self._data, at + 5)))
+            at += 5 + 4 * length
+        if at != end:
+            raise self._refused("damaged: the normaliser's rules do not fit their bytes")
+        return rules
 
     def _array(self, at: int, kind: str, count: int) -> npt.NDArray[Any]:
         return np.frombuffer(self._data, kind, count, at).copy()

@@ -2,37 +2,41 @@
 
     "Hello\\u200bworld ﬁne"  ->  "▁Hello▁world▁fine"
 
-In this order: 45 characters that SentencePiece's nmt_nfkc treats in its own way (control characters are deleted; tabs,
-line ends, zero-width and directional marks, U+2581 and U+FFFD become spaces), NFKC, white space collapsed, U+2581 in
-front of each word. The full-width tilde U+FF5E stays, though NFKC would make it "~". A lone surrogate, which no
-encoder can take, becomes a space as U+FFFD does.
+From left to right the longest listed sequence is replaced by what the list gives for it (SentencePiece's rules
+nmt_nfkc); then white space is collapsed, and U+2581 stands in front of each word. Control characters go; tabs, line
+ends, zero-width and directional marks, U+2581 and U+FFFD become spaces. It is not Unicode's NFKC: marks are not
+reordered, and nothing composes across what has been passed (U+01A1 U+0301 stays two characters).
 
-Python's Unicode tables are newer than SentencePiece's: characters that came later are composed here and not there, but
-no piece of the vocabulary has them.
+The library `sentencepiece` does it, in linear time, with the rules of XLM-R's own model: the library's table of the
+same name changes from version to version (0.2.3 keeps U+200D, where XLM-R has a space). The file of rules is made by
+experiments/corpora/make_normaliser.py. A lone surrogate, which no encoder can take, is a space as U+FFFD is.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+import functools
+import lzma
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import MissingExtra, SpeakError
 
 WORD = "\u2581"
 """Stands for the space before a word."""
-
-_DELETED = [0x00, *range(0x01, 0x09), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F]
-_SPACES = [0x09, 0x0A, 0x0C, 0x0D, 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD]
-_RULES: dict[int, str | None] = {**dict.fromkeys(_DELETED), **dict.fromkeys([*_SPACES, *range(0xD800, 0xE000)], " ")}
-_KEPT = "\uff5e"
+RULES = "nmt_nfkc.xz"
+"""The compiled rules, in speak_neuro.data: a model of SentencePiece that has nothing but them."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def normalise(text: str) -> str:
     """`text` as XLM-R sees it, each word after a U+2581; empty when nothing is left."""
-    return _words(_composed(text.translate(_RULES)))
+    normalised: str = _normaliser().Normalize(_SURROGATE.sub("\ufffd", text))
+    return normalised
 
 
 def normalise_words(words: Sequence[str]) -> list[str]:
@@ -55,61 +59,26 @@ def normalise_with_spans(text: str) -> tuple[str, npt.NDArray[np.int64]]:
     The spans of neighbours may be equal: one character can become several ("½"), and several can become one (a letter
     and its accents). The span of a U+2581 is that of the white space before the word, empty at the text's start.
     """
-    characters: list[str] = []
-    sources: list[tuple[int, int]] = []
-    space: tuple[int, int] | None = (0, 0)
-    for start, end in _clusters(text):
-        for character in _composed(text[start:end].translate(_RULES)):
-            if character == " ":
-                space = (space[0] if space else start, end)
-                continue
-            if space is not None:
-                characters.append(WORD)
-                sources.append(space)
-                space = None
-            characters.append(character)
-            sources.append((start, end))
-    return "".join(characters), np.array(sources, dtype=np.int64).reshape(-1, 2)
+    normalised, places = _normaliser().Normalize(_SURROGATE.sub("\ufffd", text), with_offsets=True)
+    size = len(normalised)
+    if not size:
+        return "", np.zeros((0, 2), dtype=np.int64)
+    offsets = np.array(places, dtype=np.int64)
+    starts = offsets[:size]
+    ends = offsets[np.minimum(np.searchsorted(offsets, starts, side="right"), size)]
+    spaces = np.flatnonzero(np.array(list(normalised)) == WORD)
+    ends[spaces] = starts[spaces + 1]
+    starts[spaces] = np.where(spaces > 0, ends[spaces - 1], 0)
+    return normalised, np.stack([starts, ends], axis=1)
 
 
-def _words(text: str) -> str:
-    return "".join(WORD + word for word in text.split(" ") if word)
-
-
-def _composed(text: str) -> str:
-    return _KEPT.join(unicodedata.normalize("NFKC", part) for part in text.split(_KEPT))
-
-
-def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    """Cuts of `text` across which nothing composes or is reordered: normalising the parts normalises the whole."""
-    start = 0
-    for position in range(1, len(text)):
-        if _begins(text[position]):
-            yield start, position
-            start = position
-    if text:
-        yield start, len(text)
-
-
-def _begins(character: str) -> bool:
-    """Whether no character before this one can change with it, and it is not deleted from within a cluster."""
-    if character < "\u0300":
-        return ord(character) not in _RULES or _RULES[ord(character)] is not None
-    first = unicodedata.normalize("NFKD", character)[0]
-    return unicodedata.combining(first) == 0 and first not in _second_starters()
-
-
-_SECONDS: set[str] = set()
-
-
-def _second_starters() -> set[str]:
-    """Characters of combining class 0 that compose with one before them: vowels and finals of Hangul, some vowel signs
-    of Indic scripts.
-    """
-    if not _SECONDS:
-        for point in range(0xA0, 0x110000):
-            parts = unicodedata.decomposition(chr(point)).split()
-            if len(parts) == 2 and not parts[0].startswith("<"):
-                _SECONDS.add(chr(int(parts[1], 16)))
-        _SECONDS.update(map(chr, [*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]))
-    return _SECONDS
+@functools.cache
+def _normaliser() -> Any:
+    try:
+        from sentencepiece import SentencePieceNormalizer
+    except ImportError:
+        raise MissingExtra("sentencepiece is not installed: pip install 'speak-neuro[hf]'") from None
+    rules = lzma.decompress(resources.files("speak_neuro.data").joinpath(RULES).read_bytes())
+    return SentencePieceNormalizer(
+        model_proto=rules, add_dummy_prefix=True, escape_whitespaces=True, remove_extra_whitespaces=True
+    )
