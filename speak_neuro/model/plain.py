@@ -1,7 +1,7 @@
 """The Hourglass transformer written the plain way: the whole attention square, dense L x S pooling, library dropout.
 
-It shares nothing but the sizes with `hourglass`, holds its parameters under the same names, and serves as what that model
-is compared with, in numbers (tests) and in time (experiments/bench/step.py). Batch first.
+It shares nothing but the sizes with `hourglass`, holds its parameters under the same names, and serves as what that
+model is compared with, in numbers (tests) and in time (experiments/bench/step.py). Batch first.
 """
 
 from __future__ import annotations
