@@ -194,6 +194,7 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
                 + summary(
                     record["valid_bpc"],
                     record["valid_shortening_factor"],
+                    record["valid_token_dependence"] if system.language_model.config.shortened_layers else None,
                     record["valid_gate_rate"] if system.is_speak else None,
                     None if data.exemplar is None else record["valid_boundary_f1"],
                 ),
@@ -233,6 +234,7 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     told = summary(
         found.bpc,
         found.shortening_factor,
+        found.token_dependence if system.language_model.config.shortened_layers else None,
         found.gate_rate if system.is_speak else None,
         None if data.exemplar is None else found.boundary_f1,
     )
@@ -258,9 +260,13 @@ def command_of(arguments: argparse.Namespace) -> str:
     return f"python experiments/{arguments.command_line}"
 
 
-def summary(bpc: float, shortening_factor: float, gate_rate: float | None, f1: float | None) -> str:
+def summary(
+    bpc: float, shortening_factor: float, dependence: float | None, gate_rate: float | None, f1: float | None
+) -> str:
     """An evaluation in words."""
     parts = [f"bpc {bpc:.4f}", f"shortening factor {shortening_factor:.3f}"]
+    if dependence is not None:
+        parts.append(f"token dependence {dependence:.3f}")
     if gate_rate is not None:
         parts.append(f"gate rate {gate_rate:.1%}")
     if f1 is not None:

@@ -107,6 +107,9 @@ class ModelConfig:
     post_layers: int = option(1, "full-resolution layers after pooling", 0)
     dropout: float = option(0.0, "dropout in the model", 0.0, 0.9)
     attention_dropout: float = option(0.0, "dropout on attention probabilities", 0.0, 0.9)
+    norm: str = option(
+        "pre", "layer norms before a layer's parts, or after them as DTP has it", choices=("pre", "post"), before="post"
+    )
 
     def __post_init__(self) -> None:
         validate(self)

@@ -51,6 +51,15 @@ def test_a_bad_file_is_named(change, message) -> None:
         from_dict(RunConfig, values)
 
 
+def test_a_field_that_an_older_file_lacks_has_the_value_it_stood_for() -> None:
+    values = to_dict(RunConfig())
+    del values["model"]["norm"], values["training"]["acceptance_share"]
+    found = from_dict(RunConfig, values)
+    assert RunConfig().model.norm == "pre"
+    assert found.model.norm == "post"  # every run before there was a choice
+    assert found.training.acceptance_share == 1.0
+
+
 def test_an_integer_is_a_good_float() -> None:
     values = to_dict(RunConfig())
     values["neuron"]["decay"] = 1

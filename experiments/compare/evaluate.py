@@ -167,6 +167,7 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
         "text": text.sha256,
         "bpc": found.bpc,
         "sf": found.shortening_factor,
+        "token_dependence": found.token_dependence,
         "characters": found.characters,
         "tokens": found.tokens,
         "boundary_rate": found.tokens / found.characters,
@@ -259,7 +260,8 @@ def tell(found: dict[str, Any]) -> None:
     print(
         f"{found['name']}: {found['system']} on {found['dataset']}: bpc {found['bpc']:.4f}, sf {found['sf']:.3f}, "
         f"{found['tokens']:,} tokens of {found['characters']:,} characters, boundary rate {found['boundary_rate']:.4f}"
-        f"{gate} (window {found['protocol']['window']}, stride {found['protocol']['stride']})"
+        f"{gate}, token dependence {found['token_dependence']:.4f} "
+        f"(window {found['protocol']['window']}, stride {found['protocol']['stride']})"
     )
     line = f"  parameters: language model {model:,}, tokenizer {own:,} ({own / (model + own):.1%} of all)"
     timing = found.get("timing")

@@ -53,6 +53,8 @@ class Record:
     sf: float | None = None
     characters: int | None = None
     tokens: int | None = None
+    token_dependence: float | None = None
+    """Bits per character that the model loses without any boundary."""
     gate_rate: float | None = None
     boundary_f1: float | None = None
     parameters_language_model: int | None = None
@@ -181,6 +183,7 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         sf=metrics.get("test_shortening_factor"),
         characters=metrics.get("test_characters"),
         tokens=metrics.get("test_tokens"),
+        token_dependence=metrics.get("test_token_dependence"),
         gate_rate=metrics.get("test_gate_rate"),
         boundary_f1=metrics.get("test_boundary_f1"),
         parameters_language_model=metrics.get("parameters_language_model"),

@@ -74,6 +74,10 @@ class Variant:
         return {run.seed: run.bpc for run in self.runs if run.bpc is not None}
 
     @property
+    def token_dependence(self) -> list[float]:
+        return [run.token_dependence for run in self.runs if run.token_dependence is not None]
+
+    @property
     def sf(self) -> list[float]:
         return [run.sf for run in self.runs if run.sf is not None]
 

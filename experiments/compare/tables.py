@@ -126,16 +126,21 @@ def label(setting: Setting, variant: Variant) -> str:
 def table_1(setting: Setting) -> str:
     """One row per system: its main variant, and its difference to MAGNET."""
     references = {name: variant for name in REFERENCES if (variant := setting.main(name))}
+    # Runs from before it was measured have none.
+    dependence = any(variant.token_dependence for variant in setting.variants)
     rows = []
     for system in setting.systems():
         variant = setting.main(system)
         assert variant is not None
-        row = [system, spread(of(variant.bpc), 4), spread(of(variant.sf), 2), str(len(variant.runs))]
+        row = [system, spread(of(variant.bpc), 4), spread(of(variant.sf), 2)]
+        if dependence:
+            row.append(spread(of(variant.token_dependence), 3))
+        row.append(str(len(variant.runs)))
         for reference in references.values():
             difference = against(variant, reference)
             row += [percent(difference), p_value(difference)]
         rows.append([*row, label(setting, variant)])
-    head = ["system", "BPC", "SF", "seeds"]
+    head = ["system", "BPC", "SF", *(["token dependence"] if dependence else []), "seeds"]
     for name in references:
         head += [f"BPC against {name}", P]
     return markdown([*head, "knobs"], rows)

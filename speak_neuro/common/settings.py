@@ -22,13 +22,16 @@ def option(
     choices: tuple[str, ...] | None = None,
     added: bool = False,
     flag: str | None = None,
+    before: Any = None,
 ) -> Any:
     """A dataclass field with its help text and allowed values (`low` and `high` are themselves allowed).
 
-    A field `added` since the schema's first version may be absent in a file: the run was made with its default. `flag`
-    is the command line's name for it where that is not the field's own.
+    A field `added` since the schema's first version may be absent in a file: the run was made with its default, or with
+    the value `before` that it stood for until then. `flag` is the command line's name for it where that is not the
+    field's own.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "added": added, "flag": flag}
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "flag": flag}
+    metadata |= {"added": added or before is not None, "before": before}
     return field(default=default, metadata=metadata)
 
 
@@ -67,10 +70,12 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise SpeakError(f"{where}: unknown field {unknown[0]!r}; it was written by another version of speak_neuro")
-    added = {item.name: item.metadata.get("added", False) for item in dataclasses.fields(typing.cast(Any, kind))}
+    known = {item.name: item.metadata for item in dataclasses.fields(typing.cast(Any, kind))}
     arguments: dict[str, Any] = {}
     for name, hint in hints.items():
-        if name not in values and added[name]:
+        if name not in values and known[name].get("added", False):
+            if (before := known[name]["before"]) is not None:
+                arguments[name] = before
             continue
         if name not in values:
             raise SpeakError(f"{where}: field {name!r} is missing; it was written by another version of speak_neuro")

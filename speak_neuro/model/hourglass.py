@@ -3,11 +3,14 @@
     hidden = pre layers(embedding(ids))                                  full resolution (B, L, D)
     pooled = layer_norm(downsample(hidden, boundaries, null_group))      one vector per segment (B, 1 + S, D)
     hidden = hidden + upsample(shortened layers(pooled), boundaries)     full resolution again
-    logits = output(post layers(hidden))                                 (B, L, V): logits_t predicts character t + 1
+    logits = output(final_norm(post layers(hidden)))                     (B, L, V): logits_t predicts character t + 1
 
-It is the model of Dynamic Token Pooling, on which SPEAK's GTok trains (paper section 4.4): post-norm layers with
-relative attention, exact GELU, an untied output layer. Distances are counted in positions outside and in
-segments inside. With `shortened_layers = 0` it is a plain transformer of `pre_layers + post_layers` layers.
+It is the model of Dynamic Token Pooling, on which SPEAK's GTok trains (paper section 4.4), with relative attention,
+exact GELU and an untied output layer. Its layers come in two forms. `norm = "pre"` normalises what a layer's parts
+read and leaves the sum that they add to alone; one `final_norm` stands before the output. `norm = "post"`, DTP's own,
+normalises the sum and has no final norm: a model of that form can come to do without its segments. Distances are
+counted in positions outside and in segments inside. With `shortened_layers = 0` it is a plain transformer of
+`pre_layers + post_layers` layers.
 
 Everything is causal under the `closes` convention (`pooling`): logits_t depends on ids and boundaries up to t alone, so
 rows padded at their end need no mask.
@@ -16,6 +19,7 @@ rows padded at their end need no mask.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +29,9 @@ from torch.nn import init
 from speak_neuro.model.attention import AttentionBackend, RelativeAttention, distance_sinusoids
 from speak_neuro.model.dropout import Dropout
 from speak_neuro.model.pooling import downsample, upsample
+
+Norm = Literal["pre", "post"]
+NORMS: tuple[str, ...] = get_args(Norm)
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class HourglassConfig:
     """Probability with which an activation is dropped: embeddings, distances, both parts of each layer."""
     attention_dropout: float = 0.1
     """Probability with which an attention weight is dropped."""
+    norm: Norm = "pre"
+    """Where a layer normalises: what its parts read (pre), or their sum with what they read (post, as DTP)."""
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "width", "heads", "inner"):
@@ -63,6 +72,8 @@ class HourglassConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise ValueError(f"{name} is {value!r}; allowed: a probability, 0 <= {name} < 1")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm is {self.norm!r}; allowed: {', '.join(NORMS)}")
 
 
 def _check_integer(name: str, value: object, least: int) -> None:
@@ -71,7 +82,11 @@ def _check_integer(name: str, value: object, least: int) -> None:
 
 
 class HourglassLayer(nn.Module):
-    """h = layer_norm(h + attention(h)); h = layer_norm(h + feed_forward(h)), dropout at the end of each part."""
+    """Attention and a feed-forward part around a running sum h, dropout at the end of each part.
+
+    pre     h = h + attention(layer_norm(h));    h = h + feed_forward(layer_norm(h))
+    post    h = layer_norm(h + attention(h));    h = layer_norm(h + feed_forward(h))
+    """
 
     def __init__(self, config: HourglassConfig, attention_backend: AttentionBackend) -> None:
         super().__init__()
@@ -81,14 +96,22 @@ class HourglassLayer(nn.Module):
         self.contract = nn.Linear(config.inner, config.width)
         self.feed_forward_norm = nn.LayerNorm(config.width)
         self.dropout = Dropout(config.dropout)
+        self.norm = config.norm
 
     def forward(self, hidden: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
-        attended = self.dropout(self.attention(hidden, sinusoids, content_bias, distance_bias))
-        hidden = self.attention_norm(_add_into(attended, hidden))
-        inner = self.expand(hidden)
+        biases = (content_bias, distance_bias)
+        if self.norm == "pre":
+            attended = self.attention(self.attention_norm(hidden), sinusoids, *biases)
+            hidden = _add_into(self.dropout(attended), hidden)
+            return _add_into(self._feed_forward(self.feed_forward_norm(hidden)), hidden)
+        attended = self.attention(hidden, sinusoids, *biases)
+        hidden = self.attention_norm(_add_into(self.dropout(attended), hidden))
+        return self.feed_forward_norm(_add_into(self._feed_forward(hidden), hidden))  # type: ignore[no-any-return]
+
+    def _feed_forward(self, read: Tensor) -> Tensor:
+        inner = self.expand(read)
         activated = F.gelu(inner) if torch.is_grad_enabled() else torch.ops.aten.gelu_(inner)
-        mapped = self.dropout(self.contract(self.dropout(activated)))
-        return self.feed_forward_norm(_add_into(mapped, hidden))  # type: ignore[no-any-return]
+        return self.dropout(self.contract(self.dropout(activated)))  # type: ignore[no-any-return]
 
 
 def _add_into(part: Tensor, hidden: Tensor) -> Tensor:
@@ -98,6 +121,14 @@ def _add_into(part: Tensor, hidden: Tensor) -> Tensor:
     wider one.
     """
     return part.add_(hidden) if part.dtype == hidden.dtype else part + hidden
+
+
+def predictor_view(hidden: Tensor, norm: str) -> Tensor:
+    """What a boundary predictor reads of the pre-layers' `hidden`: (B, L, D) of mean 0 and deviation 1 per position.
+
+    Post-norm layers end that way; pre-norm layers leave a sum of any size.
+    """
+    return F.layer_norm(hidden, hidden.shape[-1:]) if norm == "pre" else hidden
 
 
 class LayerStack(nn.Module):
@@ -134,18 +165,32 @@ class Hourglass(nn.Module):
             self.pooled_norm = nn.LayerNorm(config.width)
             self.shortened_stack = LayerStack(config.shortened_layers, config, attention_backend)
         self.post_stack = LayerStack(config.post_layers, config, attention_backend)
+        if config.norm == "pre":
+            self.final_norm = nn.LayerNorm(config.width)
         self.output = nn.Linear(config.width, config.vocabulary)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights: N(0, 0.02), layer-norm weights N(1, 0.02), other biases 0, the null group N(0, 1)."""
+        """Draw new weights: N(0, 0.02), layer-norm weights N(1, 0.02), other biases 0, the null group N(0, 1).
+
+        With `norm = "pre"` embeddings are 25 times as large, since what is added to them is of size 1; each
+        feed-forward part begins at zero, so that a layer begins near the identity; and the final norm at one. Both
+        forms draw the same numbers: what is drawn after them stays the same too.
+        """
+        final_norm = getattr(self, "final_norm", None)
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 init.normal_(module.weight, 0.0, 0.02)
-            elif isinstance(module, nn.LayerNorm):
+            elif isinstance(module, nn.LayerNorm) and module is not final_norm:
                 init.normal_(module.weight, 1.0, 0.02)
             if isinstance(module, (nn.Linear, nn.LayerNorm)):
                 init.zeros_(module.bias)
+        if self.config.norm == "pre":
+            self.embedding.weight.data.mul_(25)  # N(0, 0.5)
+            init.ones_(self.final_norm.weight)
+            for module in self.modules():
+                if isinstance(module, HourglassLayer):
+                    init.zeros_(module.contract.weight)
         init.normal_(self.content_bias, 0.0, 0.02)
         init.normal_(self.distance_bias, 0.0, 0.02)
         if self.config.shortened_layers:
@@ -169,7 +214,10 @@ class Hourglass(nn.Module):
                 raise ValueError("boundaries is None; allowed: (B, L), None only when shortened_layers is 0")
             pooled = self.pooled_norm(downsample(hidden, boundaries, self.null_group))
             hidden = hidden + upsample(self._run(self.shortened_stack, pooled), boundaries)
-        return self.output(self._run(self.post_stack, hidden))  # type: ignore[no-any-return]
+        hidden = self._run(self.post_stack, hidden)
+        if self.config.norm == "pre":
+            hidden = self.final_norm(hidden)
+        return self.output(hidden)  # type: ignore[no-any-return]
 
     def forward(self, ids: Tensor, boundaries: Tensor | None = None) -> Tensor:
         """Character ids (B, L) and their segmentation (B, L) -> logits (B, L, V); logits_t predicts character t + 1."""

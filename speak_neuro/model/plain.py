@@ -42,8 +42,9 @@ class PlainAttention(nn.Module):
 
 
 class PlainLayer(nn.Module):
-    def __init__(self, width: int, heads: int, inner: int, dropout: float, attention_dropout: float) -> None:
+    def __init__(self, width: int, heads: int, inner: int, dropout: float, attention_dropout: float, norm: str) -> None:
         super().__init__()
+        self.norm = norm
         self.attention = PlainAttention(width, heads, attention_dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, inner)
@@ -52,6 +53,11 @@ class PlainLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, *rest: Tensor) -> Tensor:
+        if self.norm == "pre":
+            hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), *rest))
+            inner = F.gelu(self.expand(self.feed_forward_norm(hidden)))
+            added: Tensor = hidden + self.dropout(self.contract(self.dropout(inner)))
+            return added
         hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, *rest)))
         mapped = self.contract(self.dropout(F.gelu(self.expand(hidden))))
         normed: Tensor = self.feed_forward_norm(hidden + self.dropout(mapped))
@@ -63,7 +69,7 @@ class PlainStack(nn.Module):
         super().__init__()
         c = config
         self.layers = nn.ModuleList(
-            PlainLayer(c.width, c.heads, c.inner, c.dropout, c.attention_dropout) for _ in range(count)
+            PlainLayer(c.width, c.heads, c.inner, c.dropout, c.attention_dropout, c.norm) for _ in range(count)
         )
 
 
@@ -104,6 +110,7 @@ class PlainHourglass(nn.Module):
             self.pooled_norm = nn.LayerNorm(c.width)
             self.shortened_stack = PlainStack(c.shortened_layers, c)
         self.post_stack = PlainStack(c.post_layers, c)
+        self.final_norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
         self.output = nn.Linear(c.width, c.vocabulary)
 
     def run(self, stack: PlainStack, hidden: Tensor) -> Tensor:
@@ -123,7 +130,7 @@ class PlainHourglass(nn.Module):
         if self.shortens:
             pooled = self.pooled_norm(plain_downsample(hidden, boundaries, self.null_group))
             hidden = hidden + plain_upsample(self.run(self.shortened_stack, pooled), boundaries)
-        logits: Tensor = self.output(self.run(self.post_stack, hidden))
+        logits: Tensor = self.output(self.final_norm(self.run(self.post_stack, hidden)))
         return logits
 
     def forward(self, ids: Tensor, boundaries: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import SAMPLED, RunConfig, parse_priors
+from speak_neuro.model.hourglass import predictor_view
 from speak_neuro.systems.gumbel import GumbelBoundaries, GumbelPredictor
 from speak_neuro.systems.scripts import script_table
 from speak_neuro.text.alphabet import Alphabet
@@ -80,14 +81,15 @@ class Predictor(nn.Module):
 
     needs_hidden = True
 
-    def __init__(self, width: int, inner: int, temperature: float, sampled: bool) -> None:
+    def __init__(self, width: int, inner: int, temperature: float, sampled: bool, norm: str = "post") -> None:
         super().__init__()
         self.predictor = GumbelPredictor(width, inner, temperature)
         self.sampled = sampled
+        self.norm = norm
 
     def predict(self, ids: Tensor, hidden: Tensor, sample: bool, uniform: Tensor | None = None) -> GumbelBoundaries:
         """Boundaries as numbers, with a gradient when they are sampled (from `uniform`, or drawn), and logits."""
-        return self.predictor(hidden, sample, uniform)  # type: ignore[no-any-return]
+        return self.predictor(predictor_view(hidden, self.norm), sample, uniform)  # type: ignore[no-any-return]
 
     def priors(self, ids: Tensor, default: float) -> Tensor:
         """The prior of each row, (B,)."""
@@ -103,9 +105,16 @@ class ScriptPredictor(Predictor):
     script: Tensor
 
     def __init__(
-        self, width: int, inner: int, temperature: float, sampled: bool, alphabet: Alphabet, priors: dict[str, float]
+        self,
+        width: int,
+        inner: int,
+        temperature: float,
+        sampled: bool,
+        alphabet: Alphabet,
+        priors: dict[str, float],
+        norm: str = "post",
     ) -> None:
-        super().__init__(width, inner, temperature, sampled)
+        super().__init__(width, inner, temperature, sampled, norm)
         self.scripts = tuple(priors)
         self.own_priors = tuple(priors.values())
         # The base's predictor serves rows of every other script.
@@ -123,7 +132,7 @@ class ScriptPredictor(Predictor):
     def predict(self, ids: Tensor, hidden: Tensor, sample: bool, uniform: Tensor | None = None) -> GumbelBoundaries:
         if not self.scripts:
             return super().predict(ids, hidden, sample, uniform)
-        route = self.route(ids)
+        hidden, route = predictor_view(hidden, self.norm), self.route(ids)
         boundaries = hidden.new_zeros(ids.shape, dtype=torch.float32)
         logit = hidden.new_zeros(ids.shape, dtype=torch.float32)
         for number, predictor in enumerate([*self.predictors, self.predictor]):
@@ -155,8 +164,9 @@ def build_segmenter(config: RunConfig, alphabet: Alphabet | None) -> Segmenter:
         assert alphabet is not None
         return WhiteSpace(alphabet)
     sampled = tokenizer.kind in SAMPLED and tokenizer.sample_at_evaluation
+    sizes = (model.width, model.inner, tokenizer.predictor_temperature)
     if tokenizer.kind == "magnet":
         assert alphabet is not None
         priors = parse_priors(tokenizer.script_priors)
-        return ScriptPredictor(model.width, model.inner, tokenizer.predictor_temperature, sampled, alphabet, priors)
-    return Predictor(model.width, model.inner, tokenizer.predictor_temperature, sampled)
+        return ScriptPredictor(*sizes, sampled, alphabet, priors, model.norm)
+    return Predictor(*sizes, sampled, model.norm)

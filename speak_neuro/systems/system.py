@@ -39,6 +39,7 @@ class System(nn.Module):
                 post_layers=0 if plain else m.post_layers,
                 dropout=m.dropout,
                 attention_dropout=m.attention_dropout,
+                norm=m.norm,  # type: ignore[arg-type]
             )
         )
         if self.is_speak:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import ModelConfig, TokenizerConfig
+from speak_neuro.model.hourglass import predictor_view
 
 
 class LinearEncoder(nn.Module):
@@ -143,14 +144,15 @@ class HourglassEncoder(nn.Module):
     needs_hidden = True
     left_context = 0
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, norm: str = "post") -> None:
         super().__init__()
+        self.norm = norm
         self.linear = nn.Linear(width, inner)
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         if hidden is None:
             raise ValueError("the hourglass encoder needs the language model's pre-layer states")
-        return nn.functional.gelu(self.linear(hidden))
+        return nn.functional.gelu(self.linear(predictor_view(hidden, self.norm)))
 
 
 def build_encoder(
@@ -163,7 +165,7 @@ def build_encoder(
         return WindowEncoder(vocabulary, config.encoder_width, config.context), config.encoder_width
     if config.encoder == "convolution":
         return ConvolutionEncoder(vocabulary, config.context), 2 * config.context
-    return HourglassEncoder(model.width, model.inner), model.inner
+    return HourglassEncoder(model.width, model.inner, model.norm), model.inner
 
 
 def build_readouts(config: TokenizerConfig, width: int) -> tuple[nn.Linear | TapSum, nn.Linear | TapSum]:

@@ -6,6 +6,10 @@ would use in that window.
 
     BPC = (sum of next-character losses in nats) / (number of predicted characters) / ln 2
     SF  = characters / tokens
+    token dependence = BPC without any boundary - BPC with the system's own
+
+Without a boundary no position reads a token, so the token dependence says how much of its text the language model
+learned to read through its tokens. At zero it does without them, and its BPC says nothing about the tokenizer.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from speak_neuro.model.hourglass import Hourglass
 from speak_neuro.systems.system import System
 from speak_neuro.text.metrics import bits_per_character, boundary_scores, shortening_factor
 from speak_neuro.training.distributed import ALONE, Ranks
@@ -36,6 +41,8 @@ class Evaluation:
     boundary_f1: float
     """Against the exemplar's boundaries; NaN-free: 0 when none were given."""
     unknown_characters: int
+    token_dependence: float
+    """In bits per character; 0 where the model has no layers on tokens."""
 
 
 @torch.no_grad()
@@ -64,7 +71,8 @@ def evaluate(
     system.eval()
     size = int(ids.size)
     plan = views(size, window, stride, growing)
-    nats = np.zeros(len(plan))
+    # Nats of the text, under the system's boundaries and, where that is another computation, under none.
+    nats = np.zeros((2 if system.language_model.config.shortened_layers else 1, len(plan)))
     spikes = np.zeros(size, dtype=np.bool_)
     hard = np.zeros(size, dtype=np.bool_)
     for first in range(ranks.rank * batch, len(plan), ranks.world * batch):
@@ -80,9 +88,8 @@ def evaluate(
             if sampled:  # boundaries that are drawn are the same whenever and in whichever process
                 torch.manual_seed(first)
             found = system.segment(rows[:, :-1], hidden)
-        logits = system.language_model.decode(hidden, found.boundaries)
-        flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
-        loss = flat.view(len(part), window).double().cpu().numpy()
+        scored_under = [found.boundaries, torch.zeros_like(found.boundaries)][: len(nats)]
+        losses = [_losses(system.language_model, hidden, each, rows[:, 1:]) for each in scored_under]
         gate = None if found.hard is None else found.hard.cpu().numpy()
         fired = found.boundaries.cpu().numpy()
         for row, view in enumerate(part):
@@ -91,18 +98,28 @@ def evaluate(
             if gate is not None:
                 hard[view.first : view.end] = gate[row, scored]
             # The text's last character has no next one.
-            nats[first + row] = float(loss[row, scored][: size - 1 - view.first].sum())
+            for total, loss in zip(nats, losses, strict=True):
+                total[first + row] = float(loss[row, scored][: size - 1 - view.first].sum())
     system.train(training)
     # Each place was filled by one process; the others hold zero there.
     nats, spikes, hard = (ranks.sum(torch.from_numpy(part)).numpy() for part in (nats, spikes, hard))
     tokens = int(spikes.sum()) + int(not spikes[-1])
     f1 = boundary_scores(spikes, exemplar).f1 if exemplar is not None else 0.0
+    bpc = [bits_per_character(sum(each.tolist()) / (size - 1)) for each in nats]
     return Evaluation(
-        bpc=bits_per_character(sum(nats.tolist()) / (size - 1)),
+        bpc=bpc[0],
         shortening_factor=shortening_factor(size, tokens),
         characters=size,
         tokens=tokens,
         gate_rate=float((hard & spikes).sum() / max(int(spikes.sum()), 1)),
         boundary_f1=f1,
         unknown_characters=int((ids == 0).sum()),
+        token_dependence=bpc[-1] - bpc[0],
     )
+
+
+def _losses(model: Hourglass, hidden: Tensor, boundaries: Tensor, following: Tensor) -> npt.NDArray[np.float64]:
+    """Nats of each following character (B, L) under a segmentation."""
+    logits = model.decode(hidden, boundaries)
+    flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), following.flatten(), reduction="none")
+    return flat.view(following.shape).double().cpu().numpy()

@@ -141,14 +141,17 @@ DTP_TEST_CHARACTERS = 500 * 16 * 512
 def faithful(config: RunConfig) -> RunConfig:
     """The letter of the paper where it trains at all (docs/equations.md lists the rest), and for the systems it is
     compared with what their published code does (docs/systems.md)."""
+    model = dataclasses.replace(config.model, norm="post")
     if config.tokenizer.kind != "speak":
         return dataclasses.replace(
             config,
+            model=model,
             tokenizer=dataclasses.replace(config.tokenizer, double_sigmoid=True, sample_at_evaluation=True),
             training=dataclasses.replace(config.training, test_characters=DTP_TEST_CHARACTERS),
         )
     return dataclasses.replace(
         config,
+        model=model,
         neuron=dataclasses.replace(config.neuron, reset_mode="gated", decay=1.0, gain=1.0, reset_scale=0.8),
         training=dataclasses.replace(
             config.training,

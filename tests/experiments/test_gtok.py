@@ -288,7 +288,9 @@ def test_a_folder_of_parts(gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: py
 def test_faithful_restores_the_letter_and_flags_override_it(gtok: Gtok, tmp_path: Path, excerpt: Path) -> None:
     flags = ["--data", str(excerpt), "--steps", "2", "--faithful", "--reset-positive-weight", "3"]
     assert gtok(*flags, "--out", str(tmp_path / "run")) == 0
-    training = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))["config"]["training"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))["config"]
+    training = config["training"]
+    assert config["model"]["norm"] == "post"
     assert training["acceptance"] == "literal"
     assert training["reset_positive_weight"] == 3.0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from speak_neuro.model import plain
-from speak_neuro.model.hourglass import Hourglass, HourglassConfig
+from speak_neuro.model.hourglass import Hourglass, HourglassConfig, predictor_view
 
 LENGTHS = [1, 2, 63, 64, 65, 129, 300]
 TINY = HourglassConfig(11, width=16, heads=2, inner=32, pre_layers=1, shortened_layers=2, post_layers=1)
@@ -14,6 +16,11 @@ NO_DROPOUT = HourglassConfig(
     11, width=32, heads=4, inner=64, pre_layers=1, shortened_layers=2, post_layers=1, dropout=0.0, attention_dropout=0.0
 )
 VANILLA = HourglassConfig(11, width=16, heads=2, inner=32, pre_layers=3, shortened_layers=0, post_layers=0)
+NORMS = ["pre", "post"]
+
+
+def with_norm(config: HourglassConfig, norm: str) -> HourglassConfig:
+    return dataclasses.replace(config, norm=norm)
 
 
 def build(config: HourglassConfig, backend: str = "auto", dtype: torch.dtype = torch.float32) -> Hourglass:
@@ -35,24 +42,31 @@ def count(model: torch.nn.Module) -> int:
 
 
 def test_parameter_counts_of_dynamic_token_pooling():
-    vanilla = Hourglass(HourglassConfig(27, pre_layers=12, shortened_layers=0, post_layers=0))
+    vanilla = Hourglass(HourglassConfig(27, pre_layers=12, shortened_layers=0, post_layers=0, norm="post"))
     assert count(vanilla) == 41_009_179
     assert count(vanilla.pre_stack.layers[0]) == 3_415_040
-    assert count(Hourglass(HourglassConfig(27))) == 42_063_388 - 1_052_673  # without its boundary predictor
+    published = HourglassConfig(27, norm="post")
+    assert count(Hourglass(published)) == 42_063_388 - 1_052_673  # without its boundary predictor
+    assert count(Hourglass(with_norm(published, "pre"))) == count(Hourglass(published)) + 2 * 512  # the final norm
 
 
-def test_initial_weights():
+@pytest.mark.parametrize("norm", NORMS)
+def test_initial_weights(norm):
     torch.manual_seed(0)
-    model = Hourglass(HourglassConfig(27, width=128, heads=4, inner=512))
+    model = Hourglass(HourglassConfig(27, width=128, heads=4, inner=512, norm=norm))
     for name, parameter in model.named_parameters():
         mean, deviation = parameter.mean().item(), parameter.std().item()
         if name == "null_group":
             assert abs(mean) < 0.3
             assert 0.8 < deviation < 1.2, name
+        elif norm == "pre" and name == "embedding.weight":
+            assert 0.47 < deviation < 0.53
+        elif name == "final_norm.weight":
+            assert (parameter == 1).all()
         elif name.endswith("norm.weight"):
             assert abs(mean - 1) < 0.01
             assert 0.014 < deviation < 0.026, name
-        elif name.endswith(".bias"):
+        elif name.endswith(".bias") or (norm == "pre" and name.endswith("contract.weight")):
             assert not parameter.any(), name
         else:
             assert abs(mean) < 0.01
@@ -61,9 +75,10 @@ def test_initial_weights():
 
 @pytest.mark.parametrize("backend", ["blocked", "sdpa", "plain"])
 @pytest.mark.parametrize("length", LENGTHS)
-def test_equals_the_plain_model_with_gradients(backend, length):
-    model = build(NO_DROPOUT, backend)
-    reference = plain.PlainHourglass(NO_DROPOUT)
+@pytest.mark.parametrize("norm", NORMS)
+def test_equals_the_plain_model_with_gradients(norm, backend, length):
+    model = build(with_norm(NO_DROPOUT, norm), backend)
+    reference = plain.PlainHourglass(with_norm(NO_DROPOUT, norm))
     reference.load_state_dict(model.state_dict())
     ids, boundaries = text(2, length)
     results = []
@@ -77,9 +92,10 @@ def test_equals_the_plain_model_with_gradients(backend, length):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_boundary_gradient_equals_the_plain_model():
-    model = build(NO_DROPOUT, dtype=torch.float64)
-    reference = plain.PlainHourglass(NO_DROPOUT).double()
+@pytest.mark.parametrize("norm", NORMS)
+def test_boundary_gradient_equals_the_plain_model(norm):
+    model = build(with_norm(NO_DROPOUT, norm), dtype=torch.float64)
+    reference = plain.PlainHourglass(with_norm(NO_DROPOUT, norm)).double()
     reference.load_state_dict(model.state_dict())
     ids, hard = text(2, 50)
     gradients = []
@@ -92,8 +108,9 @@ def test_boundary_gradient_equals_the_plain_model():
 
 @pytest.mark.parametrize("backend", ["blocked", "sdpa", "plain"])
 @pytest.mark.parametrize("position", [0, 40, 127, 128, 199])
-def test_the_future_does_not_leak_through_characters(backend, position):
-    model = build(NO_DROPOUT, backend)
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_future_does_not_leak_through_characters(norm, backend, position):
+    model = build(with_norm(NO_DROPOUT, norm), backend)
     ids, boundaries = text(2, 200)
     changed = ids.clone()
     changed[:, position:] = (changed[:, position:] + 1) % 11
@@ -184,13 +201,43 @@ def test_the_same_seed_gives_the_same_dropout_and_evaluation_none():
     assert torch.equal(model(ids, boundaries), model(ids, boundaries))
 
 
-def test_vanilla_needs_no_boundaries():
-    model = build(VANILLA)
-    reference = plain.PlainHourglass(VANILLA)
+@pytest.mark.parametrize("norm", NORMS)
+def test_vanilla_needs_no_boundaries(norm):
+    model = build(with_norm(VANILLA, norm))
+    reference = plain.PlainHourglass(model.config)
     reference.load_state_dict(model.state_dict())
     ids, _ = text(2, 70)
     torch.testing.assert_close(model.eval()(ids), reference.eval()(ids, None), rtol=0, atol=1e-5)
     assert not hasattr(model, "null_group")
+
+
+def test_both_forms_draw_the_same_numbers():
+    after = []
+    for norm in NORMS:
+        torch.manual_seed(0)
+        Hourglass(with_norm(TINY, norm))
+        after.append(torch.rand(3))
+    assert torch.equal(*after)
+
+
+def test_pre_norm_layers_leave_the_running_sum_alone():
+    """With every part's output at zero a stack of pre-norm layers is the identity; post-norm layers normalise it."""
+    ids, _ = text(2, 60)
+    for norm in NORMS:
+        model = build(with_norm(NO_DROPOUT, norm))
+        with torch.no_grad():
+            for layer in model.pre_stack.layers:
+                for part in (layer.attention.output, layer.contract):
+                    part.weight.zero_()
+                    part.bias.zero_()
+            assert torch.equal(model.pre(ids), model.embedding(ids)) == (norm == "pre")
+
+
+def test_what_a_boundary_predictor_reads_is_normalised():
+    hidden = 7 + 30 * torch.randn(2, 5, 64)
+    seen = predictor_view(hidden, "pre")
+    torch.testing.assert_close(seen, (hidden - hidden.mean(2, keepdim=True)) / hidden.std(2, False, keepdim=True))
+    assert predictor_view(hidden, "post") is hidden
 
 
 def test_empty_text():
@@ -234,6 +281,7 @@ def test_state_dict_round_trip():
         ("post_layers", "2", r"post_layers is '2'; allowed: a whole number"),
         ("dropout", 1.0, r"dropout is 1.0; allowed: a probability, 0 <= dropout < 1"),
         ("attention_dropout", -0.1, r"attention_dropout is -0.1; allowed: a probability"),
+        ("norm", "both", r"norm is 'both'; allowed: pre, post"),
         ("dropout", float("nan"), r"dropout is nan; allowed: a probability"),
     ],
 )

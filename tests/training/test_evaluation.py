@@ -28,7 +28,7 @@ def build(encoder: str = "linear") -> System:
     return system
 
 
-def by_definition(system: System, ids: np.ndarray, window: int) -> tuple[float, np.ndarray]:
+def by_definition(system: System, ids: np.ndarray, window: int, tokens: bool = True) -> tuple[float, np.ndarray]:
     """Each character scored once, in the window that gives it at least half a window of context."""
     system.eval()
     stride, nats, spikes = window // 2, 0.0, np.zeros(len(ids), bool)
@@ -40,7 +40,7 @@ def by_definition(system: System, ids: np.ndarray, window: int) -> tuple[float, 
             found = system.tokenizer(part, hidden if system.tokenizer.needs_hidden else None)
             spikes[t] = bool(found.spikes[0, -1])
             if t + 1 < len(ids):
-                logits = system.language_model.decode(hidden, found.spikes.bool())[0, -1]
+                logits = system.language_model.decode(hidden, found.spikes.bool() & tokens)[0, -1]
                 nats -= float(torch.log_softmax(logits.double(), 0)[ids[t + 1]])
     return nats / (len(ids) - 1) / math.log(2), spikes
 
@@ -52,11 +52,14 @@ def test_equals_the_definition(encoder: str, length: int) -> None:
     ids = np.random.default_rng(length).integers(0, 12, length).astype(np.int32)
     found = evaluate(system, ids, 16)
     bpc, spikes = by_definition(system, ids, 16)
+    without, _ = by_definition(system, ids, 16, tokens=False)
     assert found.bpc == pytest.approx(bpc, abs=1e-5)
     assert found.tokens == spikes.sum() + (not spikes[-1])
     assert found.shortening_factor == pytest.approx(length / found.tokens)
     assert found.characters == length
     assert found.unknown_characters == (ids == 0).sum()
+    assert found.token_dependence == pytest.approx(without - bpc, abs=2e-5)
+    assert (found.token_dependence != 0) == spikes[:-1].any()
 
 
 def test_batch_size_does_not_matter() -> None:
@@ -80,6 +83,13 @@ def test_dropout_is_off_and_the_mode_is_restored() -> None:
     ids = np.random.default_rng(0).integers(0, 12, 100).astype(np.int32)
     assert evaluate(system, ids, 32) == evaluate(system, ids, 32)
     assert system.training
+
+
+def test_a_model_without_layers_on_tokens_does_not_depend_on_them() -> None:
+    torch.manual_seed(3)
+    config = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(CONFIG.tokenizer, kind="vanilla"))
+    ids = np.random.default_rng(0).integers(0, 12, 100).astype(np.int32)
+    assert evaluate(System(config, 12), ids, 32).token_dependence == 0
 
 
 def test_too_short() -> None:
