@@ -16,6 +16,9 @@ Backends of the scan, equal bit for bit in the forward pass:
     numba   one fused kernel for the whole sequence; CPU, float32
     triton  the same on CUDA devices, float32 (on the CPU only in Triton's interpreter, TRITON_INTERPRET=1)
     auto    the fused kernel of the device, else the loop; logs what it chose
+
+Where torch watches the operations (torch.export, torch.func's transforms, make_fx), auto is the loop, which it can
+follow: a fused kernel computes outside torch. torch.jit.trace is refused: of a loop it keeps the length of its example.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from torch.autograd.function import once_differentiable
 from speak_neuro.neuron.fused import dispatch as kernels
 from speak_neuro.neuron.fused.interface import Settings
 from speak_neuro.neuron.reference import GATE_RULE, RESET_MODES, SOFT_RESETS, ResetMode
+from speak_neuro.neuron.watched import watcher
 
 logger = logging.getLogger(__name__)
 
@@ -111,13 +115,12 @@ def gated_lif_scan(
         current = current.float()
     if gate_logit.dtype != current.dtype:
         gate_logit = gate_logit.to(current.dtype)
-    chosen = choose_backend(current.device, current.dtype, backend)
-
     lanes = current.shape[:1] + current.shape[2:]
     neurons = current.shape[2] if current.dim() == 3 else 1
     constants = _constants(
         decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
     )
+    chosen = _backend_under(watcher(current, gate_logit, state, valid, constants), current, backend)
     if state is None:
         # One value per neuron: (M,) -> (B, N); without a neuron axis (1,) -> (B,).
         state = constants[3].expand(lanes)
@@ -166,6 +169,20 @@ def choose_backend(device: torch.device, dtype: torch.dtype, backend: str = "aut
         if not kernels.triton_available():
             raise ValueError("backend 'triton' needs the package triton: pip install triton, or use 'loop'")
     return backend
+
+
+def _backend_under(watching: str | None, current: Tensor, backend: str) -> str:
+    """The backend where torch watches: the loop, or a refusal."""
+    if watching is None:
+        return choose_backend(current.device, current.dtype, backend)
+    if watching == "torch.jit.trace":
+        raise ValueError(
+            "torch.jit.trace would keep the length of its example for every later input of the scan; "
+            "use torch.export, or trace GatedLeaky.step"
+        )
+    if backend not in ("auto", "loop"):
+        raise ValueError(f"backend {backend!r} computes where {watching} cannot follow; use 'loop' or 'auto'")
+    return choose_backend(current.device, current.dtype, "loop")
 
 
 def _interpreting() -> bool:
@@ -235,11 +252,16 @@ def _lanes(constants: Tensor, dimensions: int) -> tuple[Tensor, ...]:
 class _Spike(torch.autograd.Function):
     """[u >= threshold], with the slope of sig(k (u - threshold)) as its derivative."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, threshold: Tensor, slope: float) -> Tensor:
-        ctx.save_for_backward(membrane, threshold)
-        ctx.slope = slope
+    def forward(membrane: Tensor, threshold: Tensor, slope: float) -> Tensor:
         return (membrane >= threshold).to(membrane.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        membrane, threshold, ctx.slope = inputs
+        ctx.save_for_backward(membrane, threshold)
 
     @staticmethod
     @once_differentiable
@@ -254,10 +276,15 @@ class _Spike(torch.autograd.Function):
 class _ThroughSpike(torch.autograd.Function):
     """v unchanged; backward also sends grad * jump to the spike that chose it (v = u + s * jump)."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, state: Tensor, spikes: Tensor, jump: Tensor) -> Tensor:
-        ctx.save_for_backward(jump)
+    def forward(state: Tensor, spikes: Tensor, jump: Tensor) -> Tensor:
         return state.view_as(state)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
 
     @staticmethod
     @once_differentiable
