@@ -117,12 +117,23 @@ def write_neuron(
 
 
 def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write any NIR graph whose metadata is text and numbers, through a temporary file."""
-    for key, value in (graph.metadata or {}).items():
+    """Write any NIR graph whose metadata is text and numbers, through a temporary file.
+
+    HDF5 gives names back in the order of the alphabet. They are written in it, so that a graph that was read and is
+    written again gives the same bytes.
+    """
+    metadata = graph_metadata(graph)
+    for key, value in metadata.items():
         if not isinstance(value, (str, int, float)):
             raise ValueError(f"metadata {key!r} is {type(value).__name__}; allowed: text and numbers")
+    ordered = nir.NIRGraph(
+        nodes=dict(sorted(graph.nodes.items())),
+        edges=sorted((source, target) for source, target in graph.edges),
+        metadata=dict(sorted(metadata.items())),
+        type_check=False,
+    )
     buffer = io.BytesIO()
-    nir.write(buffer, graph)
+    nir.write(buffer, ordered)
     with atomic_write(path) as stream:
         stream.write(buffer.getvalue())
 

@@ -134,7 +134,7 @@ def _row_groups(file: Path, column: str, shard_rows: int) -> Iterator[tuple[int,
     if column not in schema.names:
         raise SpeakError(f"{file}: no column {column!r}; --column one of: {', '.join(schema.names)}")
     kind = schema.field(column).type
-    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+    if not holds_text(kind):
         raise SpeakError(f"{file}: column {column!r} is {kind}; allowed: string")
     first = row = held = 0
     for k, count in enumerate(rows):
@@ -236,6 +236,14 @@ def _tokenized(
         }
     )
     return table, Totals(len(texts), int(characters.sum()), int(tokens.sum()))
+
+
+def holds_text(kind: Any) -> bool:
+    """Whether an Arrow type is text, in whatever layout that Parquet keeps: long, views, or codes."""
+    types = arrow()[0].types
+    if types.is_dictionary(kind):
+        return holds_text(kind.value_type)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _batches(shard: Shard, column: str) -> Iterator[tuple[list[int], list[str | None]]]:

@@ -47,6 +47,30 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LAYOUTS = {
+    "large_string": lambda: pyarrow.large_string(),
+    "string_view": lambda: pyarrow.string_view(),
+    "categories": lambda: pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_text_in_any_layout(script: ModuleType, corpus: Path, tmp_path: Path, layout: str) -> None:
+    """Whatever pandas, polars or DuckDB choose to keep a string in: the same tokens as of plain strings."""
+    found = []
+    for kind in (pyarrow.string(), LAYOUTS[layout]()):
+        column = pyarrow.array([*LINES[:60], None, "", *LINES[:60]], pyarrow.string()).cast(kind)
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        parquet.write_table(pyarrow.table({"text": column}), folder / "a.parquet", row_group_size=50)
+        assert parquet.read_schema(folder / "a.parquet").field("text").type == kind
+        flags = [str(folder), "--table", str(corpus / "table"), "--out", str(folder / "out"), "--quiet"]
+        assert script.main(flags) == 0
+        found.append(documents(folder / "out"))
+    assert found[0] == found[1]
+    assert len(found[0]) == 122
+
+
 SMALL = ("--shard-bytes", "2000", "--shard-rows", "80", "--quiet")
 
 

@@ -14,7 +14,14 @@ import pytest
 import trace_fixtures as fixtures
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.export.files.neuron_file import NEURON_FIELDS, ExportedNeuron, neuron_graph, read_neuron, write_neuron
+from speak_neuro.export.files.neuron_file import (
+    NEURON_FIELDS,
+    ExportedNeuron,
+    neuron_graph,
+    read_neuron,
+    write_graph,
+    write_neuron,
+)
 from speak_neuro.export.files.nir_node import FIELDS, GatedResetLIF
 from speak_neuro.neuron.reference import gated_lif_run
 
@@ -62,6 +69,24 @@ def test_bytes_depend_on_the_values_alone(path: Path, exported: ExportedNeuron, 
     assert (tmp_path / "back.nir").read_bytes() == path.read_bytes()
     write_neuron(tmp_path / "other.nir", replace(exported, gain=exported.gain * 2), {"producer": "test", "step": 3})
     assert (tmp_path / "other.nir").read_bytes() != path.read_bytes()
+
+
+def test_bytes_do_not_depend_on_the_order_in_which_things_are_named(
+    path: Path, exported: ExportedNeuron, tmp_path: Path
+) -> None:
+    metadata = {"zeta": 1, "alpha": "a", "Ωmega": 2.5, "beta": -3}
+    graph = neuron_graph(exported, metadata)
+    turned = nir.NIRGraph(
+        nodes=dict(reversed(graph.nodes.items())),
+        edges=graph.edges[::-1],
+        metadata=dict(reversed(metadata.items())),
+    )
+    write_graph(path, graph)
+    write_graph(tmp_path / "turned.nir", turned)
+    assert (tmp_path / "turned.nir").read_bytes() == path.read_bytes()
+    write_neuron(tmp_path / "back.nir", read_neuron(path))
+    assert (tmp_path / "back.nir").read_bytes() == path.read_bytes()
+    assert read_neuron(path).metadata == metadata
 
 
 def test_edges_are_sorted_and_types_check(exported: ExportedNeuron) -> None:

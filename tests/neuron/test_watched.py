@@ -88,14 +88,14 @@ def test_gradients_as_functions_are_those_of_backward(inputs: tuple[Tensor, Tens
     torch.testing.assert_close(samples[1], given[0].grad, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace.*is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_a_trace_that_would_keep_its_length_is_refused(inputs: tuple[Tensor, Tensor]) -> None:
     for backend in ("auto", "loop"):
         with pytest.raises(ValueError, match=r"length of its example .*; use torch\.export, or trace GatedLeaky\.step"):
             torch.jit.trace(GatedLeaky(3, backend=backend), inputs)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace.*is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_a_step_can_be_traced(inputs: tuple[Tensor, Tensor]) -> None:
     module = GatedLeaky(3, decay=0.75)
     current, gate = inputs
