@@ -16,12 +16,12 @@ PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 def watcher(*tensors: Tensor | None) -> str | None:
     """Who watches operations on these tensors, in words; None when they are plain tensors of plain torch."""
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return "torch.jit.trace"
     if torch.compiler.is_exporting():
         return "torch.export"
     # Asked in this order since a scan of a short text takes tens of microseconds.
-    if torch._C._len_torch_dispatch_stack() and get_proxy_mode() is not None:  # type: ignore[no-untyped-call]
+    if torch._C._len_torch_dispatch_stack() and get_proxy_mode() is not None:
         return "make_fx"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "a transform of torch.func"
