@@ -1,30 +1,31 @@
-"""The exemplar whose boundaries start the proxy spikes: a Unigram model of the `tokenizers` library, as in DTP.
+"""The exemplar whose boundaries start the proxy spikes: a Unigram model, as in DTP.
 
 Words are runs of letters and digits, or of other signs; a piece never leaves its word. A run of white space belongs to
 the end of the token before it (at the text's start it is a token). A character that no piece knows is a token.
 Boundaries follow the `closes` convention: True at the last character of a token, always at the text's end.
 
-The library sums scores in the order of a hash map, so two trainings differ in the last digits of the scores. The model
-is therefore saved with the run, and a resume reads it instead of training it again.
+The same text gives the same model, byte for byte (`speak_neuro.text.unigram`). It is saved with the run all the same, and a
+resume reads it: learning it again would take longer, and a later version may learn another one.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
+from speak_neuro.text.unigram import UNKNOWN, train_unigram
 
 BoolArray = npt.NDArray[np.bool_]
 
-UNKNOWN = "<unk>"
 CHARACTERS_PER_PIECE = 50
 """A text has to have so many characters for each piece: fewer teach no frequencies."""
 LONGEST_RUN = 1000
@@ -59,18 +60,10 @@ class UnigramExemplar:
             raise ValueError(f"vocabulary is {vocabulary}; allowed: at least 1")
         if not text.strip():
             raise SpeakError("the text for the Unigram exemplar is empty or white space; there is nothing to learn")
-        tokenizer = Tokenizer(models.Unigram())
+        # One of the pieces is the unknown one.
+        size = min(vocabulary, len(text) // CHARACTERS_PER_PIECE) - 1
+        tokenizer = Tokenizer(models.Unigram([(UNKNOWN, 0.0), *train_unigram(_word_counts(text), size)], unk_id=0))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        # The library refuses a vocabulary that cannot hold every character.
-        size = max(min(vocabulary, len(text) // CHARACTERS_PER_PIECE), len(set(text)) + 1)
-        trainer = trainers.UnigramTrainer(
-            vocab_size=size,
-            unk_token=UNKNOWN,
-            special_tokens=[UNKNOWN],
-            show_progress=False,
-        )
-        runs = (text[a:b] for match in _RUN.finditer(text) for a, b in _cut(match.start(), match.end()))
-        tokenizer.train_from_iterator(map(_encodable, runs), trainer)
         return cls(tokenizer)
 
     @property
@@ -161,6 +154,17 @@ class UnigramExemplar:
         if found is None:
             found = self._ends[run] = self.ends_of_run(run)
         return found
+
+
+def _word_counts(text: str) -> Counter[str]:
+    """How often each word occurs; what a word is, the tokenizer's own rule says."""
+    words: Counter[str] = Counter()
+    rule = pre_tokenizers.Whitespace()
+    runs = Counter(text[a:b] for match in _RUN.finditer(text) for a, b in _cut(match.start(), match.end()))
+    for run, count in runs.items():
+        for word, _ in rule.pre_tokenize_str(_encodable(run)):
+            words[word] += count
+    return words
 
 
 def _cut(start: int, stop: int) -> Iterator[tuple[int, int]]:

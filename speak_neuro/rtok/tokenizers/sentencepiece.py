@@ -3,23 +3,21 @@
     pieces(language) = Unigram of 50,000 pieces of at most 16 characters, learned from that language's normalised text
 
 As in ZeTT, text is cut into pre-tokens first, so punctuation is apart, and characters that the text lacked are bytes. A
-small text has fewer pieces. The library sums scores in the order of a hash map: two trainings differ in the last
-digits, so a model is to be saved with what was made with it (`save`, `load`).
+small text has fewer pieces. The same texts give the same pieces (`speak_neuro.text.unigram`).
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.byte_unigram import ByteUnigram
 from speak_neuro.rtok.pretrained.pieces import SPECIALS, WORD, PieceModel, check_encodable
 from speak_neuro.rtok.tokenizers.dytok import Batch, OriginalSegmenter
+from speak_neuro.text.unigram import train_unigram
 
 PIECES = 50_000
 LONGEST_PIECE = 16
@@ -76,19 +74,10 @@ def train_pieces(texts: Iterable[str], size: int = PIECES) -> PieceModel:
     if not characters - {WORD}:
         raise SpeakError("the text for the Unigram model is empty; give text of the language")
     specials = SPECIALS[:4]
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "merged_with_next")
-    trainer = trainers.UnigramTrainer(
-        # The library refuses a vocabulary that cannot hold every character.
-        vocab_size=max(size, len(characters) + len(specials)),
-        special_tokens=list(specials),
-        unk_token="<unk>",
-        max_piece_length=LONGEST_PIECE,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_cut(kept), trainer)
-    vocabulary: Sequence[tuple[str, float]] = json.loads(tokenizer.to_str())["model"]["vocab"]
-    pieces, scores = zip(*vocabulary, strict=True)
+    learnt = train_unigram(Counter(_cut(kept)), size - len(specials), LONGEST_PIECE)
+    # A text may hold the very letters of a special piece.
+    found = [*((special, 0.0) for special in specials), *(entry for entry in learnt if entry[0] not in specials)]
+    pieces, scores = zip(*found, strict=True)
     return PieceModel(pieces, scores, pieces.index("<unk>"))
 
 
