@@ -14,6 +14,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import atomic_write, check_distinct, check_writable, write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.table.long_lines import LineWriter, rest_of_line, write_tokens
 from speak_neuro.text.lines import FORMATS, read_lines, render
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SHORT = 1 << 18
 """Bytes of input up to which a table is read in plain numpy, which begins at once."""
+LONG = 1 << 19
+"""Bytes of a line from which it is done in pieces."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tokenize(arguments: argparse.Namespace) -> int:
-    """Tokenize file by file; memory holds one line at a time with --run, and one block with --table."""
+    """Tokenize file by file, in memory that grows neither with the text nor with its lines."""
     check(arguments)
     if arguments.build_vocabulary is not None:
         return build_vocabulary(arguments)
@@ -107,11 +110,19 @@ Worker = Callable[["Watched", str, IO[bytes]], tuple[int, int, int]]
 
 
 def line_worker(speak: Speak | TableTokenizer, style: str, vocabulary: Vocabulary | None) -> Worker:
-    """Line by line in Python."""
+    """Line by line in Python; a long line in pieces."""
 
     def work(source: Watched, name: str, stream: IO[bytes]) -> tuple[int, int, int]:
-        lines = characters = tokens = 0
-        for line in read_lines(source, name):
+        lines = characters = tokens = offset = 0
+        while raw := source.readline(LONG):
+            if len(raw) == LONG and not raw.endswith(b"\n"):
+                read = source.taken
+                found = long_line(speak, rest_of_line(raw, source, name, offset), LineWriter(stream, style, vocabulary))
+                lines, characters, tokens = lines + 1, characters + found[0], tokens + found[1]
+                offset += len(raw) + source.taken - read
+                continue
+            (line,) = read_lines([raw], name, offset)
+            offset += len(raw)
             spans = speak.spans(line, "byte" if style == "bytes" else "character").tolist()
             if vocabulary is not None and style == "ids":
                 rendered = str(vocabulary.encode(line[start:end] for start, end in spans).tolist())
@@ -122,6 +133,15 @@ def line_worker(speak: Speak | TableTokenizer, style: str, vocabulary: Vocabular
         return lines, characters, tokens
 
     return work
+
+
+def long_line(speak: Speak | TableTokenizer, pieces: Iterator[str], writer: LineWriter) -> tuple[int, int]:
+    """A line in pieces -> its characters and tokens."""
+    spikes = speak.running()
+    for piece in pieces:
+        write_tokens(writer, piece, spikes(piece))
+    writer.end()
+    return writer.characters, writer.tokens
 
 
 def table_worker(tokenizer: TableTokenizer, style: str, threads: int) -> Worker:
@@ -147,6 +167,8 @@ class Watched:
     def __init__(self, source: IO[bytes], report: Callable[[int], Any] | None = None) -> None:
         self._source, self._report = source, report
         self._again = b""
+        self.taken = 0
+        """Bytes read so far."""
 
     def read(self, size: int, /) -> bytes:
         """As of a file; fewer bytes where those end that were put back."""
@@ -159,10 +181,12 @@ class Watched:
         """Read these bytes once more."""
         self._again = read + self._again
 
-    def __iter__(self) -> Iterator[bytes]:
-        return map(self._reported, self._source)
+    def readline(self, size: int, /) -> bytes:
+        """The next line with its line feed, or `size` bytes of it; nothing may have been put back."""
+        return self._reported(self._source.readline(size))
 
     def _reported(self, read: bytes) -> bytes:
+        self.taken += len(read)
         if self._report is not None:
             self._report(len(read))
         return read

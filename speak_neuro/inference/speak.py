@@ -8,8 +8,9 @@ stream.feed("a li"), stream.feed("ne"), stream.flush()
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,11 @@ class Speak:
         """The tokens of `text`; joined they are `text`."""
         return segments.tokens(text, self.spikes(text))
 
+    def running(self) -> Callable[[str], npt.NDArray[np.bool_]]:
+        """A function that gives the spikes of a text's next characters, call after call."""
+        cursor = self.engine.start()
+        return lambda text: cursor.advance(self.alphabet.encode(text)).spikes
+
     def stream(self) -> Stream:
         """A stream at the beginning of a text."""
         return Stream(self)
@@ -79,20 +85,22 @@ class Stream:
     def __init__(self, speak: Speak) -> None:
         self._speak = speak
         self._cursor = speak.engine.start()
-        self._open = ""
+        self._open: list[str] = []  # pieces of the token that nothing has closed yet: joined once, when it ends
 
     def feed(self, piece: str) -> list[str]:
         """The tokens that `piece` closes."""
         spikes = self._cursor.advance(self._speak.alphabet.encode(piece)).spikes
-        text, carried = self._open + piece, len(self._open)
-        ends = np.flatnonzero(spikes) + carried + 1
-        starts = np.concatenate([[0], ends[:-1]]) if ends.size else ends
-        self._open = text[int(ends[-1]) :] if ends.size else text
-        return [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        ends = (np.flatnonzero(spikes) + 1).tolist()
+        if not ends:
+            self._open.append(piece)
+            return []
+        first = "".join([*self._open, piece[: ends[0]]])
+        self._open = [piece[ends[-1] :]]
+        return [first, *(piece[start:end] for start, end in itertools.pairwise(ends))]
 
     def flush(self) -> list[str]:
         """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
-        rest, self._open = self._open, ""
+        rest, self._open = "".join(self._open), []
         self._cursor = self._speak.engine.start()
         return [rest] if rest else []
 

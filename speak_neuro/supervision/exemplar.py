@@ -4,8 +4,8 @@ Words are runs of letters and digits, or of other signs; a piece never leaves it
 the end of the token before it (at the text's start it is a token). A character that no piece knows is a token.
 Boundaries follow the `closes` convention: True at the last character of a token, always at the text's end.
 
-The same text gives the same model, byte for byte (`speak_neuro.text.unigram`). It is saved with the run all the same, and a
-resume reads it: learning it again would take longer, and a later version may learn another one.
+The same text gives the same model, byte for byte (`speak_neuro.text.unigram`). It is saved with the run all the same,
+and a resume reads it: learning it again would take longer, and a later version may learn another one.
 """
 
 from __future__ import annotations

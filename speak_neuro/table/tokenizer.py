@@ -125,6 +125,17 @@ class TableTokenizer:
         """The text of ids (n,): the inverse of `encode`."""
         return self._vocabulary().decode(ids)
 
+    def running(self) -> Callable[[str], npt.NDArray[np.bool_]]:
+        """A function that gives the spikes of a text's next characters, call after call."""
+        state: State | None = None
+
+        def spikes(text: str) -> npt.NDArray[np.bool_]:
+            nonlocal state
+            fired, state = self.table.spikes(text, state)
+            return fired
+
+        return spikes
+
     def stream(self) -> TableStream:
         """A stream at the beginning of a text."""
         return TableStream(self)

@@ -10,6 +10,7 @@ got becomes one id for each of its bytes, so decoding gives back every text exac
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,7 +50,7 @@ class Vocabulary:
             if not 2 <= len(token) <= LONGEST:
                 raise ValueError(f"token {token!r} has {len(token)} bytes; allowed: 2 to {LONGEST}")
         if len(set(self.tokens)) < len(self.tokens):
-            twice = next(token for i, token in enumerate(self.tokens) if token in self.tokens[:i])
+            twice = Counter(self.tokens).most_common(1)[0][0]
             raise ValueError(f"token {twice!r} occurs twice; allowed: each token once")
 
     @classmethod

@@ -45,8 +45,9 @@ class Alphabet:
 
     def __post_init__(self) -> None:
         points = code_points(self.characters)
-        if np.unique(points).size != points.size:
-            twice = next(c for i, c in enumerate(self.characters) if c in self.characters[:i])
+        distinct, counts = np.unique(points, return_counts=True)
+        if distinct.size != points.size:
+            twice = chr(distinct[counts > 1][0])
             raise ValueError(f"characters hold {twice!r} more than once; allowed: each character once")
         # One entry per code point up to the largest, then one for all above it, which `take` clips to.
         ids = np.zeros(int(points.max(initial=0)) + 2, dtype=np.int32)
