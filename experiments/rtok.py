@@ -275,7 +275,7 @@ def mimic_texts(names: Sequence[str]) -> list[list[str]]:
     texts = []
     for name in names:
         text = embedded_text(name.removeprefix("embedded:")) if name.startswith("embedded:") else read_text(Path(name))
-        for line in text.splitlines():
+        for line in text.split("\n"):
             words = [WORD + word for word in normalise(line).split(WORD) if word]
             texts += [words[start : start + 25] for start in range(0, len(words), 25)]
     return texts

@@ -22,3 +22,8 @@ class MissingExtra(SpeakError, ImportError):
     """An optional dependency is absent. The message names the command that installs it."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of what another library says, or the error's name when it says nothing."""
+    return str(error or "").strip().split("\n")[0].strip() or type(error).__name__

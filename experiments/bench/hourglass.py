@@ -25,7 +25,7 @@ from typing import Any
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import result_record
-from speak_neuro.errors import ParityError, SpeakError
+from speak_neuro.errors import ParityError, SpeakError, first_line
 
 ALLOCATOR = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
 TOLERANCE = 1e-4
@@ -75,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> int:
     try:
         device = torch.empty(0, device=arguments.device).device
     except (RuntimeError, AssertionError) as error:
-        raise SpeakError(f"--device is {arguments.device}: {str(error).splitlines()[0]}") from error
+        raise SpeakError(f"--device is {arguments.device}: {first_line(error)}") from error
     metrics: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "bf16": arguments.bf16,

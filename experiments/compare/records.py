@@ -256,7 +256,7 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
     rates: dict[int, float] = {}
     deciding: set[int] = set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         return {}
     for line in lines:

@@ -48,13 +48,15 @@ DIGITS = {
 }
 """Names of 0 to 9."""
 
-MARKERS = ("\n_START_ARTICLE_\n", "\n_START_SECTION_\n", "\n_START_PARAGRAPH_\n", "_NEWLINE_")
-"""The structure of a wiki40b article."""
+MARKERS = ("_START_ARTICLE_", "_START_SECTION_", "_START_PARAGRAPH_", "_NEWLINE_")
+"""The structure of a wiki40b article, wherever they stand: on lines of their own, or not."""
 
 LOOK_ALIKES = str.maketrans(
     "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο" + "АВЕКМНОРСТХЅІЈаеорсухѕіј" + "ɑɡ" + "\u2028\u2029",
     "ABEZHIKMNOPTYXo" + "ABEKMHOPCTXSIJaeopcyxsij" + "ag" + "  ",
 )
+# What two markers have in common is read twice: the last "_" stays, and becomes a space like all that is no letter.
+_MARKER = re.compile(f"(?:{'|'.join(marker.removesuffix('_') for marker in MARKERS)})(?=_)")
 _POINTS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]")
 _SPACES = re.compile(" +")
 _NEWLINES = re.compile(" *\n[ \n]*")
@@ -80,9 +82,7 @@ class Cleaner:
 
     def __call__(self, text: str) -> str:
         """The cleaned text, without white space at its ends."""
-        text = f"\n{text}"  # what joins articles, and opens an article's first marker
-        for marker in MARKERS:
-            text = text.replace(marker, "\n")
+        text = _MARKER.sub("\n", text)
         text = unicodedata.normalize("NFC", text)
         if self.language != "he":
             text = _compatible(text).translate(LOOK_ALIKES)
@@ -98,14 +98,14 @@ class Cleaner:
 def clean_articles(articles: Iterable[str], cleaner: Cleaner, limit: int | None = None) -> Iterator[str]:
     """Cleaned articles, a newline before each but the first.
 
-    `limit` cuts the raw text, articles joined by newlines, after so many characters, as DTP does. No article is taken
-    from `articles` after the one that is cut.
+    `limit` cuts the raw text, articles joined by newlines, after so many characters, as DTP does; the beginning of a
+    marker at the cut goes. No article is taken from `articles` after the one that is cut.
     """
     left, first = limit, True
     if left == 0:
         return
     for article in articles:
-        cleaned = cleaner(article[:left])
+        cleaned = cleaner(article if left is None or left > len(article) else whole_markers(article[:left]))
         if cleaned:
             yield cleaned if first else "\n" + cleaned
             first = False
@@ -113,6 +113,12 @@ def clean_articles(articles: Iterable[str], cleaner: Cleaner, limit: int | None 
             left -= len(article) + 1
             if left <= 0:
                 return
+
+
+def whole_markers(text: str) -> str:
+    """`text` without a marker, or the beginning of one, at its end; the first sign stays, another may end with it."""
+    ends = (size for marker in MARKERS for size in range(2, len(marker) + 1) if text.endswith(marker[:size]))
+    return text[: len(text) + 1 - max(ends, default=1)]
 
 
 def _compatible(text: str) -> str:

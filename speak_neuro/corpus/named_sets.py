@@ -25,9 +25,10 @@ import numpy as np
 from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.corpus.cleaning import LATIN, Cleaner, clean_articles
 from speak_neuro.corpus.splits import PARTS, locked
+from speak_neuro.corpus.wiki40b import article
 from speak_neuro.errors import MissingExtra, SpeakError
 
-SCHEMA = 1
+SCHEMA = 2
 RECIPE_FILE = "dataset.json"
 LIMITS = {"train": 400_000_000, "valid": 10_000_000, "test": 10_000_000}
 TEXT8_SIZES = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000}
@@ -46,6 +47,8 @@ class NamedSet:
     config: str | None = None
     revision: str | None = None
     data_files: str | None = None
+    markers: bool = False
+    """Whether the structure of a text is in markers, as in wiki40b."""
     one_split: bool = False
     """Whether there is a train split only, whose rows serve the three parts one after the other."""
 
@@ -56,7 +59,10 @@ NAMED = {
     "cc100:en": NamedSet(
         "statmt/cc100", "en", revision="refs/convert/parquet", data_files="en/*train/*.parquet", one_split=True
     ),
-    **{f"wiki40b:{language}": NamedSet("google/wiki40b", language, language) for language in ("en", "fi", "he", "vi")},
+    **{
+        f"wiki40b:{language}": NamedSet("google/wiki40b", language, language, markers=True)
+        for language in ("en", "fi", "he", "vi")
+    },
 }
 
 
@@ -118,13 +124,28 @@ def _cleaned_parts(
     cleaner = Cleaner(chosen.language, points_to_spaces)
     local = None if files is None else local_files(files, chosen)
     if chosen.one_split:
-        rows = _rows(chosen, "train", local)
+        rows = _texts(chosen, "train", local)
         return {part: clean_articles(rows, cleaner, limits[part]) for part in PARTS}
-    return {part: clean_articles(_rows(chosen, part, local), cleaner, limits[part]) for part in PARTS}
+    return {part: clean_articles(_texts(chosen, part, local), cleaner, limits[part]) for part in PARTS}
 
 
-def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> Iterator[str]:
-    """The column `text` of one part, row by row."""
+def _texts(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> Iterator[str]:
+    """The text of each row of one part; what is none is refused by its row."""
+    source = chosen.hub if local is None else local[part][0].parent
+    for number, row in enumerate(_rows(chosen, part, local), start=1):
+        where = f"{source}: row {number} of {SPLITS[part]}"
+        if "text" not in row:
+            raise SpeakError(f"{where} has columns {', '.join(row)}; a column text with strings is needed")
+        if chosen.markers:
+            yield article(row["text"], where)
+        elif isinstance(row["text"], str):
+            yield row["text"]
+        else:
+            raise SpeakError(f"{where}: text is {type(row['text']).__name__}; allowed: a string")
+
+
+def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> Iterator[dict[str, Any]]:
+    """One part, row by row."""
     try:
         import datasets
     except ImportError:
@@ -144,13 +165,7 @@ def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> I
                 split=SPLITS[part],
                 streaming=True,
             )
-        for row in found:
-            if not isinstance(row.get("text"), str):
-                raise SpeakError(
-                    f"{(local or {}).get(part, [chosen.hub])[0]}: a row has columns {', '.join(row)}; "
-                    "a column text with strings is needed"
-                )
-            yield row["text"]
+        yield from found
     except SpeakError:
         raise
     except Exception as error:  # what the libraries raise is of many kinds
@@ -201,7 +216,7 @@ def _text8_parts(files: Path | None, sizes: dict[str, int]) -> dict[str, Iterato
     if single is None:
         chosen = NAMED["text8"]
         local = None if files is None else local_files(files, chosen)
-        return {part: _checked(_rows(chosen, part, local), sizes[part], files or chosen.hub) for part in PARTS}
+        return {part: _checked(_texts(chosen, part, local), sizes[part], files or chosen.hub) for part in PARTS}
     parts, start = {}, 0
     for part in PARTS:
         parts[part] = _checked(_text8_file(single, start, sizes), sizes[part], single)

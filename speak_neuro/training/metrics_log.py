@@ -20,7 +20,7 @@ class MetricsLog:
         self.path = folder / METRICS
         kept = []
         with contextlib.suppress(FileNotFoundError):
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+            for line in self.path.read_text(encoding="utf-8").split("\n"):
                 with contextlib.suppress(ValueError):  # a line half-written when the run was killed
                     if json.loads(line)["step"] <= step:
                         kept.append(line + "\n")
@@ -43,4 +43,4 @@ class MetricsLog:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All records of metrics.jsonl."""
-    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").split("\n") if line]

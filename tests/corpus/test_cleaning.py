@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speak_neuro.corpus.cleaning import ALPHABETS, DIGITS, MARKERS, Cleaner, clean_articles, languages
+from speak_neuro.corpus.cleaning import (
+    ALPHABETS,
+    DIGITS,
+    MARKERS,
+    Cleaner,
+    clean_articles,
+    languages,
+    whole_markers,
+)
 from speak_neuro.corpus.reader import embedded_names, embedded_text
-from speak_neuro.errors import SpeakError
 
 ARTICLE = (
     "\n_START_ARTICLE_\nApollo 11\n_START_SECTION_\nCrew\n_START_PARAGRAPH_\nMen._NEWLINE_Two  walked; it was 1969."
@@ -70,16 +77,49 @@ def test_nothing_outside_the_alphabet_is_left(language: str) -> None:
 
 
 pieces = st.lists(
-    st.one_of(st.text("aB é\n9_.", max_size=12), st.sampled_from([*MARKERS, "", " "])).map(str), max_size=5
+    st.one_of(
+        st.text("aB é\n9_.", max_size=12), st.sampled_from([*(f"\n{m}\n" for m in MARKERS), *MARKERS, "\r\n", "", " "])
+    ).map(str),
+    max_size=5,
 )
 
 
 @given(pieces, st.integers(0, 40) | st.none())
 def test_article_by_article_is_the_same_as_at_once(articles: list[str], limit: int | None) -> None:
     cleaner = Cleaner("en")
-    assert "".join(clean_articles(articles, cleaner, limit)) == cleaner("\n".join(articles)[:limit])
+    joined = "\n".join(articles)
+    if limit is not None and limit <= len(joined):
+        joined = whole_markers(joined[:limit])
+    assert "".join(clean_articles(articles, cleaner, limit)) == cleaner(joined)
 
 
-def test_an_unknown_language() -> None:
-    with pytest.raises(SpeakError, match="language is 'xx'; allowed: en, fi, he, tr, vi"):
-        Cleaner("xx")
+SHARING = [first + second[1:] for first in MARKERS for second in MARKERS]
+"""Two markers with one sign between them."""
+
+
+@settings(max_examples=1000)
+@given(
+    st.lists(st.sampled_from([*MARKERS, *SHARING, "\n", "\r\n", " ", "word", "é"]), max_size=12), st.integers(0, 150)
+)
+def test_no_marker_is_left(parts: list[str], limit: int) -> None:
+    """Wherever they stand, however often, with whatever line ends, cut at any place."""
+    raw, cleaner = "".join(parts), Cleaner("en")
+    cleaned = cleaner(raw)
+    assert set("".join(cleaned.split())) <= set("word")
+    assert cleaned.count("word") == parts.count("word")
+    cut = "".join(clean_articles([raw], cleaner, limit))
+    assert set("".join(cut.split())) <= set("word")
+    assert cut.count("word") == raw[:limit].count("word")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "\n_START_ARTICLE_\nA\n_START_SECTION_\n_START_SECTION_\nB",
+        "\r\n_START_ARTICLE_\r\nA\r\n_START_SECTION_\r\nB",
+        "_START_ARTICLE_ A _START_SECTION_ B",
+        "_NEWLINE_START_ARTICLE_\nA\n_START_SECTION_START_SECTION_\nB",
+    ],
+)
+def test_markers_side_by_side(raw: str) -> None:
+    assert Cleaner("en")(raw) == "a\nb"

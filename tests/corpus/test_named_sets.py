@@ -63,11 +63,20 @@ def test_wiki40b_from_json_lines_named_by_split(tmp_path: Path) -> None:
     assert read_splits(named_parts("wiki40b:fi", tmp_path / "cache", tmp_path)).train == TRAIN
 
 
+def test_json_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    """U+2028, U+2029 and U+0085 stand in a JSON string as they are."""
+    for split, texts in FINNISH.items():
+        rows = [{"text": text.replace("Turku", "Turku\u2028\u2029\x85")} for text in texts]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    assert read_splits(named_parts("wiki40b:fi", tmp_path / "cache", tmp_path)).train == TRAIN
+
+
 def test_the_cut_is_before_cleaning(tmp_path: Path) -> None:
     limits = {"train": 30, "valid": 25, "test": 1000}
     folder = named_parts("wiki40b:fi", tmp_path / "cache", wiki(tmp_path / "files"), limits=limits)
-    # The cut goes through the second marker of each article, which then is no marker.
-    assert tuple(read_splits(folder)) == ("turku\nstart", "pori\nst", "rauma\nhistoria")
+    # The cut goes through the second marker of each article, the beginning of which is no text.
+    assert tuple(read_splits(folder)) == ("turku", "pori", "rauma\nhistoria")
 
 
 def test_made_once(tmp_path: Path) -> None:
@@ -81,7 +90,7 @@ def test_made_once(tmp_path: Path) -> None:
 
 def test_hebrew_digits_as_in_dtp(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
-        parquet(tmp_path / f"{split}.parquet", ["שנת 19"])
+        parquet(tmp_path / f"{split}.parquet", ["\n_START_ARTICLE_\nשנת 19"])
     cache = tmp_path / "cache"
     ours = named_parts("wiki40b:he", cache, tmp_path)
     theirs = named_parts("wiki40b:he", cache, tmp_path, points_to_spaces=True)
@@ -89,6 +98,44 @@ def test_hebrew_digits_as_in_dtp(tmp_path: Path) -> None:
     assert read_splits(theirs).train == "שנת א ח ד ת ש ע ה"
     with pytest.raises(SpeakError, match="is for Hebrew, dataset is 'wiki40b:fi'"):
         named_parts("wiki40b:fi", cache, tmp_path, points_to_spaces=True)
+
+
+PRINTED = {
+    "as the set has it": str,
+    "printed bytes": lambda text: str(text.encode()),
+    "printed bytes in the other quotes": lambda text: 'b"' + str(text.encode())[2:-1] + '"',
+    "printed string": repr,
+}
+
+
+@pytest.mark.parametrize("form", PRINTED)
+def test_rows_in_their_printed_form_are_read_back(tmp_path: Path, form: str) -> None:
+    for split, texts in FINNISH.items():
+        parquet(tmp_path / f"{split}.parquet", [PRINTED[form](text) if text else text for text in texts])
+    assert read_splits(named_parts("wiki40b:fi", tmp_path / "cache", tmp_path)).train == TRAIN
+
+
+def test_rows_of_bytes_are_decoded(tmp_path: Path) -> None:
+    for split, texts in FINNISH.items():
+        parquet(tmp_path / f"{split}.parquet", [text.encode() for text in texts])  # type: ignore[misc]
+    assert read_splits(named_parts("wiki40b:fi", tmp_path / "cache", tmp_path)).train == TRAIN
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("Turku on kaupunki", "row 2 of train: holds no marker such as _START_ARTICLE_ .'Turku on"),
+        ("\\n_START_ARTICLE_\\nTurku", "row 2 of train: holds line ends in their printed form"),
+        ("b'\\n_START_ARTICLE_\\nTurku", "row 2 of train: holds line ends in their printed form"),
+        (str("\n_START_ARTICLE_\nÄ".encode("latin-1")), "row 2 of train: byte 17 is not UTF-8"),
+        ("b'_START_ARTICLE_ isn't bytes'", "row 2 of train: begins like printed bytes and is none"),
+    ],
+)
+def test_rows_that_are_no_article_are_refused(tmp_path: Path, row: str, message: str) -> None:
+    for split, texts in FINNISH.items():
+        parquet(tmp_path / f"{split}.parquet", [texts[0], row])
+    with pytest.raises(SpeakError, match=message):
+        named_parts("wiki40b:fi", tmp_path / "cache", tmp_path)
 
 
 def test_cc100_has_one_split(tmp_path: Path) -> None:
@@ -136,7 +183,7 @@ def bad_files(tmp_path: Path, kind: str) -> tuple[str, Path]:
             parquet(tmp_path / f"{split}.parquet", ["text"])
     elif kind == "empty":
         for split in ("train", "validation", "test"):
-            parquet(tmp_path / f"{split}.parquet", ["..."])
+            parquet(tmp_path / f"{split}.parquet", ["\n_START_ARTICLE_\n...", ""])
     elif kind == "damaged":
         for split in ("train", "validation", "test"):
             (tmp_path / f"{split}.parquet").write_bytes(b"PAR1 and no more")
@@ -150,7 +197,10 @@ def bad_files(tmp_path: Path, kind: str) -> tuple[str, Path]:
     [
         ("short text8", "has 9 bytes, text8 has 100; give the original"),
         ("other text8", "holds 'É', text8 has a to z and spaces only"),
-        ("no column", "a row has columns wikidata_id, content, version_id; a column text with strings is needed"),
+        (
+            "no column",
+            "row 1 of train has columns wikidata_id, content, version_id; a column text with strings is needed",
+        ),
         ("no test", "holds no file of the test split; it needs train"),
         ("empty", "the train part of wiki40b:en has no text"),
         ("damaged", r"train.parquet: cannot be read .*; give the hub's Parquet or JSON lines"),

@@ -147,7 +147,7 @@ def needs_uner(name: str) -> pytest.MarkDecorator:
 def uner_sentences(name: str) -> list[list[str]]:
     """Sentences of a file of UNER as units: words as they stand there, each with its sign."""
     sentences: list[list[str]] = [[]]
-    for line in (UNER / name).read_text(encoding="utf-8").splitlines():
+    for line in (UNER / name).read_text(encoding="utf-8").split("\n"):
         if "\t" in line:
             sentences[-1].append(WORD + line.split("\t")[1].replace(" ", WORD))
         elif not line and sentences[-1]:

@@ -25,7 +25,53 @@ def test_a_word_may_be_the_sign_of_a_comment() -> None:
     assert uner.read(SAMPLES, "en_ewt", "train")[1].words[1] == "#"
 
 
-def test_dev_and_validation_are_one_split() -> None:
+MARKED = """# newdoc id = d1
+# sent_id = 1
+# text = Ana\tcorre\tO
+0.1\t_\tO\t-\tx
+1\tVamos\tO\t-\tx
+2-3\tdo\tO\t-\tx
+2\tde\tO\t-\tx
+3\to\tO\t-\tx
+3.1\t_\tB-PER\t-\tx
+4\t#\tO\t-\tx
+5\tPorto\u2028\x85\tB-LOC\t-\tx
+
+# text = two\tfields
+1\t2-3\tO\t-\tx
+
+"""
+
+
+def conllu_words(text: str) -> list[list[tuple[str, str]]]:
+    """Words and tags as the package conllu reads them: ranges and empty nodes have an id that is no number."""
+    conllu = pytest.importorskip("conllu", reason="conllu is not installed")
+    fields = ("id", "form", "tag", "misc", "annotator")
+    parsers = {"tag": lambda line, i: line[i], "misc": lambda line, i: line[i], "form": lambda line, i: line[i]}
+    sentences = conllu.parse(text, fields=fields, field_parsers=parsers)
+    return [[(t["form"], t["tag"]) for t in s if isinstance(t["id"], int)] for s in sentences]
+
+
+def test_words_are_those_of_conllu(tmp_path: Path) -> None:
+    (tmp_path / "pt_pud-ud-test.iob2").write_bytes(MARKED.encode())
+    found = uner.read(tmp_path, "pt_pud", "test")
+    assert found[0].words == ("Vamos", "de", "o", "#", "Porto\u2028\x85")
+    assert [s.words for s in found[1:]] == [("2-3",)]
+    ours = [[(w, uner.LABELS[k]) for w, k in zip(s.words, s.labels, strict=True)] for s in found]
+    assert ours == conllu_words(MARKED)
+
+
+@pytest.mark.parametrize("file", sorted(SAMPLES.glob("*.iob2")) + sorted(UNER.glob("*.iob2")), ids=lambda p: p.name)
+def test_whole_files_as_conllu_reads_them(file: Path) -> None:
+    ours = [[(w, uner.LABELS[k]) for w, k in zip(s.words, s.labels, strict=True)] for s in uner.read_iob2(file)]
+    assert ours == conllu_words(file.read_text(encoding="utf-8"))
+
+
+def test_dev_and_validation_are_one_split(tmp_path: Path) -> None:
+    for name in ("dev", "validation"):
+        (tmp_path / f"en_ewt-ud-{name}.iob2").write_text("1\ta\tO\n", encoding="utf-8")
+    with pytest.raises(SpeakError, match=r"validation.iob2: is the same split as en_ewt-ud-dev.iob2; leave one"):
+        uner.read(tmp_path, "en_ewt", "dev")
     assert uner.read(SAMPLES, "en_ewt", "validation") == uner.read(SAMPLES, "en_ewt", "dev")
 
 
@@ -95,8 +141,27 @@ def test_examples_are_normalised() -> None:
         ("1\tParis\n", "line 1 has 2 columns; needed: index, word, tag"),
         ("1\t" + "a" * 100_000 + "\tO\t-\tx\n", "word 1 has 100,000 characters; allowed: at most 1,000"),
         ("1\t\tO\t-\tx\n", "the sentence at line 1: "),
+        ("1\ta\tO\n  \n", "line 2 has 1 columns; needed: index, word, tag"),
+        ("1\ta\tO\nwhat is this\n", "line 2 has 1 columns; needed: index, word, tag"),
+        ("1\ta\tO\n3\tb\tO\n", "line 2 has index '3'; allowed here: 2, a range from 2 on, an empty node 1.1, or a"),
+        ("1\ta\tO\nx\tb\tO\n", "line 2 has index 'x'; allowed here: 2"),
+        ("1\ta\tO\n1-2\tb\tO\n", "line 2 has index '1-2'; allowed here: 2"),
+        ("1\ta\tO\n3.1\tb\tO\n", "line 2 has index '3.1'; allowed here: 2"),
     ],
-    ids=["nothing", "empty sentence", "unknown label", "columns", "long word", "empty word"],
+    ids=[
+        "nothing",
+        "empty sentence",
+        "unknown label",
+        "columns",
+        "long word",
+        "empty word",
+        "white space",
+        "prose",
+        "a gap",
+        "no index",
+        "a range that is over",
+        "an empty node to come",
+    ],
 )
 def test_bad_iob2(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "en_ewt-ud-dev.iob2").write_text(content, encoding="utf-8")

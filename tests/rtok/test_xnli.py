@@ -12,6 +12,7 @@ import pytest
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.tasks import xnli
+from speak_neuro.rtok.text.normalise import normalise
 
 SAMPLES = Path(__file__).parents[1] / "golden" / "xnli"
 
@@ -71,6 +72,53 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str) -> N
     assert message in str(caught.value)
 
 
+def pair(premise: str, **more: object) -> dict[str, object]:
+    return {"premise": premise, "hypothesis": "b", "label": 0, **more}
+
+
+def test_line_separators_within_strings(tmp_path: Path) -> None:
+    """Only a line feed ends a row; the standard library's reader of one value is the judge of what a row holds."""
+    raw = "a\u2028b\u2029c\x85d"
+    lines = [json.dumps(pair(raw), ensure_ascii=False), json.dumps(pair("x\x0by"), ensure_ascii=False)]
+    assert "\u2028" in lines[0]
+    (tmp_path / "en-train.jsonl").write_bytes(("\r\n".join(lines) + "\r\n\n").encode())
+    found = xnli.load(tmp_path, "en", "train")
+    assert [p.texts[0] for p in found] == [(normalise(json.loads(line)["premise"]),) for line in lines]
+    assert found[0].texts[0] == ("▁a▁b▁c\x85d",)
+
+
+def test_every_row_is_checked(tmp_path: Path) -> None:
+    rows = [json.dumps(pair("a")), "", json.dumps({"premise": "a", "hypothesis": "b"})]
+    (tmp_path / "en-train.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(
+        SpeakError, match=r"en-train.jsonl: line 3: column 'label' is missing, found hypothesis, premise"
+    ):
+        xnli.load(tmp_path, "en", "train")
+
+
+@pytest.mark.parametrize("other", ["en/validation.jsonl", "en/dev.jsonl", "en-validation.jsonl"])
+def test_a_split_that_is_there_twice(tmp_path: Path, other: str) -> None:
+    """Its rows would be read twice."""
+    (tmp_path / "en").mkdir()
+    first = "en-dev.jsonl" if other.startswith("en/") else "en/validation.jsonl"
+    for name in (first, other):
+        (tmp_path / name).write_text(json.dumps(pair("a")), encoding="utf-8")
+    with pytest.raises(SpeakError, match=r"holds split 'validation' of 'en' as .* and as .*; leave one of them there"):
+        xnli.load(tmp_path, "en", "validation")
+
+
+def test_files_with_labels_in_two_orders(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs datasets: pip install 'speak-neuro[hf]'")
+    text = datasets.Value("string")
+    (tmp_path / "en").mkdir()
+    for shard, order in enumerate((list(xnli.LABELS), list(reversed(xnli.LABELS)))):
+        features = datasets.Features(premise=text, hypothesis=text, label=datasets.ClassLabel(names=order))
+        data = datasets.Dataset.from_list([pair("a")], features=features)
+        data.to_parquet(tmp_path / "en" / f"train-0000{shard}-of-00002.parquet")
+    with pytest.raises(SpeakError, match=r"train-00001-of-00002.parquet: its labels are .*; give them one order"):
+        xnli.load(tmp_path, "en", "train")
+
+
 def test_an_unknown_language_names_those_there_are() -> None:
     with pytest.raises(SpeakError, match=r"language is 'xx', unknown to XNLI; allowed: ar, bg, de"):
         xnli.load(SAMPLES, "xx", "train")
@@ -84,7 +132,7 @@ def test_no_such_source() -> None:
 def test_without_network_a_local_folder_is_named(tmp_path: Path) -> None:
     pytest.importorskip("datasets", reason="needs datasets: pip install 'speak-neuro[hf]'")
     program = (
-        "from speak_neuro.rtok import xnli\nfrom speak_neuro.errors import SpeakError\n"
+        "from speak_neuro.rtok.tasks import xnli\nfrom speak_neuro.errors import SpeakError\n"
         "try:\n    xnli.load(xnli.HUB, 'en', 'validation')\nexcept SpeakError as error:\n    print(error)\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

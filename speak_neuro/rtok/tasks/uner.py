@@ -6,11 +6,13 @@ or from the project's own iob2 files `SET-ud-SPLIT.iob2`: comment lines, then a 
 
     index TAB word TAB tag TAB ...
 
-and a blank line between sentences. A word may be "#", so only a line without TAB is a comment.
+and an empty line between sentences. As in CoNLL-U a line that begins with "#" is a comment, and ranges (2-3) and empty
+nodes (1.1) are no words. Words count from 1. A line that is none of these is refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,8 @@ SETS = tuple(
     "ceb_gja da_ddt de_pud en_ewt en_pud hr_set pt_bosque pt_pud ru_pud sk_snk sr_set sv_pud sv_talbanken tl_trg "
     "tl_ugnayan zh_gsd zh_gsdsimp zh_pud".split()
 )
+_RANGE = re.compile(r"([1-9][0-9]*)-([1-9][0-9]*)")
+_EMPTY_NODE = re.compile(r"([0-9]+)\.([1-9][0-9]*)")
 HUB = "BramVanroy/universal_ner"
 """A Parquet copy: `universalner/universal_ner` itself is a script, which `datasets` from version 4 on refuses."""
 
@@ -60,10 +64,12 @@ def language(name: str) -> str:
 def read(source: str | Path, name: str, split: str) -> list[Tagged]:
     """The sentences of a set's split, checked, words as they are."""
     language(name)
-    for alias in split_names(split):
-        file = Path(source) / f"{name}-ud-{alias}.iob2"
-        if file.is_file():
-            return read_iob2(file)
+    files = [Path(source) / f"{name}-ud-{alias}.iob2" for alias in split_names(split)]
+    found_files = [file for file in files if file.is_file()]
+    if len(found_files) > 1:
+        raise SpeakError(f"{found_files[1]}: is the same split as {found_files[0].name}; leave one of them there")
+    if found_files:
+        return read_iob2(found_files[0])
     rows = read_rows(source, name, split, ("tokens", "ner_tags"), "ner_tags")
     found = []
     for index, row in enumerate(rows.values):
@@ -82,31 +88,49 @@ def read(source: str | Path, name: str, split: str) -> list[Tagged]:
 def read_iob2(file: Path) -> list[Tagged]:
     """The sentences of an iob2 file."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpeakError(f"{file}: byte {error.start} is not UTF-8; convert the file") from None
     sentences: list[Tagged] = []
     words: list[str] = []
     labels: list[int] = []
     began = 0
-    # A sentence is a run of non-blank lines. One that has comments and no words is an empty sentence.
+    # A sentence is a run of lines. One that has comments and no words is an empty sentence.
     for number, line in enumerate([*text.split("\n"), ""], start=1):
-        if line.strip("\r") == "":
+        line = line.removesuffix("\r")
+        if not line:
             if began:
                 sentences.append(_checked(words, labels, f"{file}: the sentence at line {began}"))
             words, labels, began = [], [], 0
             continue
         began = began or number
-        if "\t" not in line:
-            continue
-        columns = line.rstrip("\r").split("\t")
-        if len(columns) < 3:
-            raise SpeakError(f"{file}: line {number} has {len(columns)} columns; needed: index, word, tag")
-        words.append(columns[1])
-        labels.append(label_index(columns[2], LABELS, None, f"{file}: line {number}"))
+        row = _word(line, len(words) + 1, f"{file}: line {number}")
+        if row is not None:
+            words.append(row[0])
+            labels.append(row[1])
     if not sentences:
         raise SpeakError(f"{file}: holds no sentence; give rows index TAB word TAB tag")
     return sentences
+
+
+def _word(line: str, expected: int, where: str) -> tuple[str, int] | None:
+    """Word and label of a line, None for a comment, a range or an empty node; `expected` is the next word's index."""
+    if line.startswith("#"):
+        return None
+    columns = line.split("\t")
+    if len(columns) < 3:
+        raise SpeakError(f"{where} has {len(columns)} columns; needed: index, word, tag")
+    if columns[0] == str(expected):
+        return columns[1], label_index(columns[2], LABELS, None, where)
+    span, node = _RANGE.fullmatch(columns[0]), _EMPTY_NODE.fullmatch(columns[0])
+    if span and int(span[1]) == expected < int(span[2]):
+        return None
+    if node and int(node[1]) == expected - 1:
+        return None
+    raise SpeakError(
+        f"{where} has index {columns[0]!r}; allowed here: {expected}, a range from {expected} on, an empty node "
+        f"{expected - 1}.1, or a comment that begins with #"
+    )
 
 
 def _checked(words: Sequence[str], labels: Sequence[int], where: str) -> Tagged:

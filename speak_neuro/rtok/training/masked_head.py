@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import SpeakError, first_line
 from speak_neuro.supervision.entropy import character_entropy
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load_masked_head(source: str, encoder: PretrainedEncoder, pieces: int = PIEC
     except ValueError:  # a kind of model that has no such head
         return None
     except OSError as error:
-        raise SpeakError(f"{source}: cannot be read ({str(error).splitlines()[0]}); name a local folder") from None
+        raise SpeakError(f"{source}: cannot be read ({first_line(error)}); name a local folder") from None
     head: Any = getattr(model, "lm_head", None)
     # A missing head is drawn at random by the library, and its entropy would mean nothing.
     if head is None or not hasattr(head, "dense") or any("lm_head" in name for name in info["missing_keys"]):
