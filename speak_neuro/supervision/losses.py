@@ -4,8 +4,14 @@
     target_t = fire_mix * max(th, decay*th + gain*I_t) + (1 - fire_mix) * th              where the proxy spikes
              = rest_mix * min(th - eps, decay*reset + gain*I_t) + (1 - rest_mix) * reset  elsewhere
     L_reset  = mean binary cross-entropy of the gate logit e_t and its target
+    L_spike  = mean binary cross-entropy of slope * (u_t - threshold) + price and the proxy's spikes
+    L_info   = mean (I_t - target_t)^2,   target_t = nats_gain * H_t + [H_t among the highest of the batch] * threshold
 
-The current inside a target is detached: a target that moved with the current would make silence the best answer.
+The current inside a target of L_mem is detached: a target that moved with the current would make silence the best
+answer. L_mem regresses the potential, so that a neuron without memory fires only where the proxy spikes with a
+probability above (1 - rest_mix) / (fire_mix * decay + 1 - rest_mix); L_spike is calibrated, it fires above one half
+(docs/equations.md has the figure). L_info is the information drive: the neuron integrates the language model's own
+uncertainty H about the next character and ends a token when it holds enough of it, or where H itself stands out.
 """
 
 from __future__ import annotations
@@ -80,6 +86,45 @@ def membrane_loss(
     if rest_weight != 1:
         squared = torch.where(proxy.bool(), squared, rest_weight * squared)
     return squared.sum() / positions
+
+
+def spike_loss(
+    membrane: Tensor,
+    proxy: Tensor,
+    threshold: float | Tensor = 1.0,
+    slope: float = 4.0,
+    price: float | Tensor = 0.0,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """L_spike, in nats: the potential as the logit of a spike. A `price` above 0 makes the neuron fire less, it then
+    spikes where the proxy does with a probability above sigmoid(price)."""
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        slope * (membrane - threshold) + price, proxy.to(membrane.dtype), reduction="none"
+    )
+    if valid is None:
+        return loss.mean()
+    return torch.where(valid.bool(), loss, torch.zeros_like(loss)).sum() / valid.sum().clamp(min=1)
+
+
+def contextual(entropy: Tensor, share: float) -> Tensor:
+    """The round(share * B * L) positions of highest entropy of a batch (B, L), the earlier ones where they are equal."""
+    flat = entropy.flatten()
+    chosen = torch.zeros_like(flat, dtype=torch.bool)
+    chosen[torch.sort(flat, descending=True, stable=True).indices[: round(share * flat.numel())]] = True
+    return chosen.view_as(entropy)
+
+
+def information_targets(
+    entropy: Tensor, opens: Tensor, nats_gain: float | Tensor, threshold: float | Tensor = 1.0
+) -> Tensor:
+    """The current that each position should have: its information, and what lifts any potential over the threshold
+    where a contextual boundary is. (B, L), (B, L) -> (B, L)."""
+    return nats_gain * entropy + threshold * opens.to(entropy.dtype)
+
+
+def current_loss(current: Tensor, targets: Tensor) -> Tensor:
+    """L_info."""
+    return nn.functional.mse_loss(current, targets.detach())
 
 
 def reset_loss(

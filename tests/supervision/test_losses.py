@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 
-from speak_neuro.supervision.losses import REST_MARGIN, Mixes, membrane_loss, membrane_targets, rate_hinge, reset_loss
+from speak_neuro.supervision.losses import (
+    REST_MARGIN,
+    Mixes,
+    contextual,
+    current_loss,
+    information_targets,
+    membrane_loss,
+    membrane_targets,
+    rate_hinge,
+    reset_loss,
+    spike_loss,
+)
 
 
 def test_targets_by_hand() -> None:
@@ -97,3 +108,26 @@ def test_rate_hinge_acts_above_its_limit_only() -> None:
     spikes = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     assert float(rate_hinge(spikes, 0.2)) == pytest.approx(0.05)
     assert float(rate_hinge(spikes, 0.3)) == 0.0
+
+
+def test_spike_loss_by_hand() -> None:
+    membrane, proxy = torch.tensor([[1.5, 0.5, 9.0]]), torch.tensor([[True, False, True]])
+    valid = torch.tensor([[True, True, False]])
+    expected = (math.log1p(math.exp(-4 * 0.5 - 1)) + math.log1p(math.exp(-4 * 0.5 + 1))) / 2
+    assert spike_loss(membrane, proxy, price=1.0, valid=valid) == pytest.approx(expected)
+    assert spike_loss(membrane[:, :2], proxy[:, :2], price=1.0) == pytest.approx(expected)
+
+
+def test_the_drive_carries_the_neuron_over_the_threshold_at_contextual_boundaries() -> None:
+    entropy = torch.tensor([[0.5, 2.0, 0.0, 2.0], [1.0, 0.5, 0.1, 0.2]])
+    opens = contextual(entropy, 0.25)
+    assert opens.tolist() == [[False, True, False, True], [False] * 4]
+    assert contextual(entropy, 1 / 8).sum() == 1  # of two that are equal the earlier one
+    assert contextual(entropy, 1 / 8)[0, 1]
+    targets = information_targets(entropy, opens, 0.25, threshold=2.0)
+    torch.testing.assert_close(targets, torch.tensor([[0.125, 2.5, 0.0, 2.5], [0.25, 0.125, 0.025, 0.05]]))
+    current = torch.zeros(2, 4, requires_grad=True)
+    targets.requires_grad_()
+    current_loss(current, targets).backward()
+    torch.testing.assert_close(current.grad, -2 * targets.detach() / 8)
+    assert targets.grad is None
