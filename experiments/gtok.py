@@ -53,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint, with the run's own settings"
     )
+    parser.add_argument(
+        "--start-from", type=Path, metavar="FOLDER", help="weights of another run of the same system and model"
+    )
     add_run_flags(parser)
     add_flags(parser, RunConfig)
     return parser
@@ -120,6 +123,8 @@ def prepare(
                     "device": describe_device(device),
                     "processes": ranks.world,
                 }
+                if arguments.start_from is not None:
+                    record["started_from"] = arguments.start_from.parent.name
                 write_config(folder, config, data.alphabet, record)
             if data.exemplar is not None and not (folder / EXEMPLAR).exists():  # nor when a run was killed before it
                 data.exemplar.save(folder / EXEMPLAR)
@@ -149,14 +154,17 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     from tqdm import tqdm
 
     from speak_neuro.common.device import describe_device
-    from speak_neuro.systems.run_folder import STATE, write_config
+    from speak_neuro.systems.run_folder import STATE, start_from, write_config
     from speak_neuro.systems.system import System
     from speak_neuro.training.evaluation import evaluate
     from speak_neuro.training.fit import fit, resume
     from speak_neuro.training.trainer import Trainer
 
     torch.manual_seed(config.training.seed)
-    system = System(config, len(data.alphabet), data.alphabet).to(device)
+    system = System(config, len(data.alphabet), data.alphabet)
+    if arguments.start_from is not None and run is None:
+        start_from(system, arguments.start_from, data.alphabet)
+    system = system.to(device)
     for turn in (True, False):  # the first process's proxy spikes have to be there before the others copy them
         with ranks.agreed():
             if ranks.first == turn:

@@ -131,7 +131,25 @@ class TrainingConfig:
     warmup: int = option(50, "steps of linear warm-up before the cosine", 0)
     clip: float = option(0.25, "gradient norm limit of the language model", 1e-6)
     tokenizer_clip: float = option(0.25, "gradient norm limit of the tokenizer", 1e-6)
-    membrane_weight: float = option(1.0, "weight of L_mem (Eq. 14)", 0.0)
+    drive: str = option(
+        "proxy",
+        "what drives the neuron: proxy spikes that it imitates, or the information in the text (needs --target-sf)",
+        choices=("proxy", "information"),
+        added=True,
+    )
+    neuron_loss: str = option(
+        "membrane",
+        "how it imitates proxy spikes: L_mem on the potential (Eq. 14), or the spikes' likelihood, which is calibrated",
+        choices=("membrane", "spike"),
+        added=True,
+    )
+    target_sf: float = option(
+        0.0,
+        "speak, dtp-entropy, dtp-unigram, dtp-gumbel, magnet: characters per token to hold; 0 for what comes out",
+        0.0,
+        added=True,
+    )
+    membrane_weight: float = option(1.0, "weight of the neuron's loss, L_mem (Eq. 14) or the chosen one", 0.0)
     reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)
     rest_term: bool = option(True, "L_mem also at positions without a proxy spike")
     rest_weight: float = option(1.0, "weight of L_mem's terms without a proxy spike", 0.0, added=True)
@@ -195,7 +213,7 @@ class RunConfig:
         """Whether the system starts from an exemplar tokenizer's boundaries, or learns them."""
         kind = self.tokenizer.kind
         warm = kind in SAMPLED and self.training.exemplar_steps > 0
-        return kind in ("speak", "dtp-unigram") or warm
+        return kind == "dtp-unigram" or warm or (kind == "speak" and self.training.drive == "proxy")
 
     def __post_init__(self) -> None:
         if self.tokenizer.grid == "none":

@@ -107,7 +107,7 @@ def spike_loss(
 
 
 def contextual(entropy: Tensor, share: float) -> Tensor:
-    """The round(share * B * L) positions of highest entropy of a batch (B, L), the earlier ones where they are equal."""
+    """The round(share * B * L) positions of highest entropy of a batch (B, L); the earlier ones where equal."""
     flat = entropy.flatten()
     chosen = torch.zeros_like(flat, dtype=torch.bool)
     chosen[torch.sort(flat, descending=True, stable=True).indices[: round(share * flat.numel())]] = True

@@ -87,6 +87,22 @@ def save_model(folder: Path, system: System) -> None:
     write_tensors(folder / MODEL, system.state_dict(), {})
 
 
+def start_from(system: System, folder: Path, alphabet: Alphabet) -> None:
+    """Give a new run the weights of another run of the same system, model and alphabet."""
+    run, config = read_run(folder), system.config
+    if run.alphabet != alphabet:
+        raise SpeakError(f"{folder}: has another alphabet than this run's text; start from a run on the same text")
+    for section in ("neuron", "tokenizer", "model"):
+        theirs, ours = to_dict(getattr(run.config, section)), to_dict(getattr(config, section))
+        for name, value in theirs.items():
+            if ours[name] != value:
+                raise SpeakError(
+                    f"{folder}: its {section}.{name} is {value}, this run's {ours[name]}; start from its like"
+                )
+    tensors, _ = read_tensors(folder / MODEL)
+    apply_tensors(system, tensors, folder / MODEL)
+
+
 def load_system(run: Run, device: torch.device | str = "cpu") -> System:
     """The trained system of a run folder, in evaluation mode."""
     system = System(run.config, len(run.alphabet), run.alphabet)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from speak_neuro.config import RunConfig
 from speak_neuro.model.hourglass import Hourglass, HourglassConfig
+from speak_neuro.supervision.knob import Knob, build_knob
 from speak_neuro.supervision.losses import Mixes
 from speak_neuro.systems.segmenters import Segmentation, Segmenter, build_segmenter
 from speak_neuro.text.alphabet import Alphabet
@@ -21,6 +22,8 @@ class System(nn.Module):
     tokenizer: SpeakTokenizer
     mixes: Mixes
     segmenter: Segmenter
+    rate: Knob | None
+    """What holds the rate of boundaries while a run with a target shortening factor trains."""
 
     def __init__(self, config: RunConfig, vocabulary: int, alphabet: Alphabet | None = None) -> None:
         """`alphabet` is needed where a system knows characters: whitespace and magnet."""
@@ -48,6 +51,7 @@ class System(nn.Module):
             self.mixes = Mixes(t.fire_mix, t.rest_mix, t.learn_mixes)
         else:
             self.segmenter = build_segmenter(config, alphabet)
+        self.rate = build_knob(config)
 
     @property
     def is_speak(self) -> bool:

@@ -27,11 +27,13 @@ from speak_neuro.supervision.entropy import character_entropy
 from speak_neuro.systems.gumbel import binomial_prior_loss
 from speak_neuro.systems.segmenters import SUPERVISED, Predictor
 from speak_neuro.training.draws import uniform_draws
+from speak_neuro.training.rate import highest, move
 from speak_neuro.training.trainer import (
     Trainer,
     language_model_precision,
     next_character_nats,
     read_batch,
+    schedule,
     set_learning_rates,
 )
 
@@ -68,6 +70,8 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
             drawn = kind in SAMPLED
             uniform = uniform_draws(config, trainer.step, ids.device) if drawn else None
             boundaries, logit = segmenter.predict(ids, hidden, drawn, None if uniform is None else ranks.own(uniform))
+            if kind in SUPERVISED and config.target_sf:
+                boundaries = highest(logit, config.target_sf, ranks).float()
             used = boundaries if kind in SAMPLED else boundaries.detach() > 0.5
         else:
             boundaries = segmenter(ids)
@@ -76,7 +80,8 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.losses"):
         model_loss = next_character_nats(logits, following).mean()
         if isinstance(segmenter, Predictor) and kind in SAMPLED:
-            auxiliary = binomial_prior_loss(boundaries, segmenter.priors(ids, run.tokenizer.prior))
+            priors = segmenter.priors(ids, 1 / config.target_sf if config.target_sf else run.tokenizer.prior)
+            auxiliary = binomial_prior_loss(boundaries, priors if system.rate is None else system.rate.priors(priors))
         elif kind in SUPERVISED:
             if kind == "dtp-entropy":
                 targets = entropy_peaks(character_entropy(logits.detach()))
@@ -88,6 +93,10 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.optimiser"):
         norm = nn.utils.clip_grad_norm_(system.parameters(), config.clip)
         trainer.optimiser.step()
+        if kind in SAMPLED:
+            assert isinstance(segmenter, Predictor)
+            inferred = boundaries.detach() if segmenter.sampled else (logit.detach() > 0).float()
+            move(system, inferred.mean(), schedule(trainer.step, config), ranks)
     trainer.step += 1
     closed = boundaries.detach() > 0.5
     matched = (closed & targets).sum() if kind in SUPERVISED else closed.new_zeros(())

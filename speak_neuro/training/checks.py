@@ -14,8 +14,8 @@ from speak_neuro.errors import SpeakError
 if TYPE_CHECKING:  # the command's --help does not wait for torch
     from speak_neuro.text.alphabet import Alphabet
 
-# Neither is read again after a run has begun: changed, it would only make config.json wrong.
-FIXED_AT_START = ("exemplar_vocabulary", "seed")
+# Not read again after a run has begun, so that a change would only make config.json wrong; or part of what is saved.
+FIXED_AT_START = ("exemplar_vocabulary", "seed", "drive", "target_sf")
 
 
 def check_same_system(folder: Path, old: RunConfig, new: RunConfig) -> None:
@@ -41,12 +41,32 @@ def flag_of(item: Field[Any]) -> str:
 
 
 def check_settings(config: RunConfig) -> None:
-    """Refuse a system that could not end a single token."""
+    """Refuse a system that could not end a single token, or hold no rate."""
+    check_target(config)
     length, window = config.tokenizer.fixed_length, config.training.window
     if config.tokenizer.kind == "fixed" and length > window:
         raise SpeakError(
             f"--fixed-length is {length} and --window {window}: no token would end; allowed: up to the window"
         )
+
+
+def check_target(config: RunConfig) -> None:
+    """Refuse a target shortening factor that is none, or that nothing would hold."""
+    training, target = config.training, config.training.target_sf
+    if target and not 1 < target <= training.window:
+        raise SpeakError(
+            f"--target-sf is {target}; allowed: 0 for none, or above 1 and up to --window {training.window}"
+        )
+    if config.tokenizer.kind != "speak":
+        return
+    if training.drive == "information" and not target:
+        raise SpeakError("--drive information needs to know how much a token may hold; give --target-sf, as 4")
+    if training.drive == "information" and config.neuron.reset_mode == "none":
+        raise SpeakError("--drive information with --reset-mode none would never end a token twice; take another mode")
+    if target and config.tokenizer.tanh:
+        raise SpeakError("--target-sf shifts the current, which --tanh bounds; leave one of them away")
+    if target and training.drive == "proxy" and training.neuron_loss == "membrane":
+        raise SpeakError("--target-sf is held by the price of a spike, which L_mem has not; add --neuron-loss spike")
 
 
 def unread(arguments: argparse.Namespace, config: RunConfig, alphabet: Alphabet) -> list[str]:

@@ -20,9 +20,11 @@ from speak_neuro.training.baseline_step import baseline_step
 from speak_neuro.training.draws import seed_dropout
 from speak_neuro.training.evaluation import evaluate
 from speak_neuro.training.metrics_log import MetricsLog
+from speak_neuro.training.rate import at_target
 from speak_neuro.training.speak_step import speak_step
 from speak_neuro.training.trainer import Trainer
 
+CALIBRATION_CHARACTERS = 200_000
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -106,7 +108,11 @@ def fit(
             if due:
                 count = min(config.evaluate_characters, valid_ids.size)
                 exemplar = None if valid_exemplar is None else valid_exemplar[:count]
-                found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar, ranks=ranks)
+                done = trainer.step == config.steps
+                # The finished run's rate is set on more text, since it stays.
+                shown = valid_ids[: max(count, CALIBRATION_CHARACTERS) if done else count]
+                with at_target(trainer.system, shown, config.window, keep=done):
+                    found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar, ranks=ranks)
                 measured = {f"valid_{name}": value for name, value in asdict(found).items()}
                 record({"step": trainer.step, **measured, "seconds": round(trainer.seconds, 3)})
             stop = ranks.any(interrupted())

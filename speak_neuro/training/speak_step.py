@@ -6,6 +6,9 @@ On a batch of windows c with proxy spikes p:
     L = L_LM(logits) + w_mem * L_mem(u, I, p) + w_reset * L_reset(e, top entropy of logits)
     accept s as the new p, window by window, by comparing L_LM under s and under p (Eq. 13, 15, 16)
 
+With `neuron_loss = "spike"` the likelihood of the proxy's spikes takes the place of L_mem. With `drive = "information"`
+there is no proxy and no acceptance: the current learns the model's own entropy at t, the gate where it is highest.
+
 The language model sees spikes without gradient, so L_LM does not train the tokenizer; the two have their own learning
 rates and gradient clips. The proxy from before the decision supervises the step, or an accepted window would be its own
 teacher.
@@ -23,16 +26,29 @@ from torch.profiler import record_function
 
 from speak_neuro.supervision.acceptance import acceptance
 from speak_neuro.supervision.entropy import character_entropy, entropy_proxy, reset_targets
-from speak_neuro.supervision.losses import membrane_loss, membrane_targets, rate_hinge, reset_loss
+from speak_neuro.supervision.losses import (
+    contextual,
+    current_loss,
+    information_targets,
+    membrane_loss,
+    membrane_targets,
+    rate_hinge,
+    reset_loss,
+    spike_loss,
+)
 from speak_neuro.tokenizer.module import Boundaries
+from speak_neuro.training.rate import move
 from speak_neuro.training.trainer import (
     Trainer,
     language_model_precision,
     next_character_nats,
     read_batch,
+    schedule,
     set_learning_rates,
     tokenizer_parameters,
 )
+
+CURRENT_WEIGHT = 10.0
 
 
 def speak_step(trainer: Trainer) -> dict[str, float]:
@@ -59,8 +75,12 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         if config.proxy != "exemplar":
             entropy = ranks.gather(character_entropy(logits.detach()))
             proxy = ranks.own(entropy_proxy(entropy, config.proxy_rate, config.proxy))
-        mem_loss, gate_loss = tokenizer_losses(trainer, found, proxy, logits.detach(), spikes)
-        loss = model_loss + config.membrane_weight * mem_loss + config.reset_weight * gate_loss
+        if config.drive == "information":
+            neuron_loss, gate_loss, proxy = information_losses(trainer, found, logits.detach())
+        else:
+            neuron_loss = proxy_loss(trainer, found, proxy)
+            gate_loss = opening_loss(trainer, found, logits.detach(), spikes)
+        loss = model_loss + config.membrane_weight * neuron_loss + config.reset_weight * gate_loss
         if config.rate_limit:
             loss = loss + rate_hinge(ranks.mean(found.spikes.mean()), config.rate_limit)
 
@@ -69,7 +89,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         loss.backward()  # type: ignore[no-untyped-call]
         average = ranks.start_average(system.parameters())  # the gradients travel while acceptance is decided
     decision: dict[str, float] = {}
-    if config.proxy == "exemplar" and not given:
+    if config.proxy == "exemplar" and config.drive == "proxy" and not given:
         with record_function("speak.acceptance"):
             decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
     with record_function("speak.optimiser"):
@@ -78,12 +98,13 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
         trainer.optimiser.step()
         system.mixes.project()
+        move(system, spikes.mean(), schedule(trainer.step, config), ranks)
     trainer.step += 1
     with record_function("speak.metrics"):
         # Everything that the device computed comes over in one transfer.
         hard = system.tokenizer.effective_gate(found.gate_logit.detach()) > 0
         counts = torch.stack([fired.sum(), (fired & hard).sum(), proxy.sum(), (fired & proxy).sum()])
-        losses = (model_loss, mem_loss, gate_loss, system.mixes.fire_mix, system.mixes.rest_mix, model_norm)
+        losses = (model_loss, neuron_loss, gate_loss, system.mixes.fire_mix, system.mixes.rest_mix, model_norm)
         means = torch.stack([value.detach().float() for value in losses]).double() / ranks.world
         measured = ranks.sum(torch.cat([means, counts.double()]))
         lm, mem, gate, fire_mix, rest_mix, norm, n_fired, n_hard, n_proxy, matched = measured.tolist()
@@ -104,12 +125,14 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
     }
 
 
-def tokenizer_losses(
-    trainer: Trainer, found: Boundaries, proxy: Tensor, logits: Tensor, spikes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """L_mem (Eq. 14) and L_reset (Eq. 12); their means over processes are the batch's."""
-    system, config, ranks = trainer.system, trainer.config, trainer.ranks
+def proxy_loss(trainer: Trainer, found: Boundaries, proxy: Tensor) -> Tensor:
+    """L_mem (Eq. 14) or the spikes' likelihood; its mean over processes is the batch's."""
+    system, config = trainer.system, trainer.config
     neuron, unit = system.tokenizer.neuron, system.tokenizer.unit
+    threshold = neuron.threshold.detach() / unit
+    if config.neuron_loss == "spike":
+        price = 0.0 if system.rate is None else system.rate.value
+        return spike_loss(found.membrane / unit, proxy, threshold, neuron.surrogate_slope * unit, price)
     targets = membrane_targets(
         found.current / unit,
         proxy,
@@ -117,17 +140,22 @@ def tokenizer_losses(
         system.mixes.rest_mix,
         decay=neuron.decay.detach(),
         gain=neuron.gain.detach(),
-        threshold=neuron.threshold.detach() / unit,
+        threshold=threshold,
         reset_potential=neuron.reset_potential.detach() / unit,
     )
-    mem_loss = membrane_loss(
+    return membrane_loss(
         found.membrane / unit, targets, proxy, rest_term=config.rest_term, rest_weight=config.rest_weight
     )
+
+
+def opening_loss(trainer: Trainer, found: Boundaries, logits: Tensor, spikes: Tensor) -> Tensor:
+    """L_reset (Eq. 12); its mean over processes is the batch's."""
+    config, ranks = trainer.config, trainer.ranks
     # The tokens of highest entropy are those of the whole batch.
     entropy, opened = ranks.gather(character_entropy(logits)), ranks.gather(spikes)
     gate_targets = ranks.own(reset_targets(entropy, opened, config.entropy_share, config.entropy))
     gate_loss = reset_loss(
-        found.gate_logit / unit,
+        found.gate_logit / trainer.system.tokenizer.unit,
         gate_targets,
         spikes,
         on=config.reset_loss_on,
@@ -136,7 +164,25 @@ def tokenizer_losses(
     if config.reset_loss_on == "spikes" and ranks.together:
         # A mean over spikes, of which this process may have more or fewer than its share.
         gate_loss = gate_loss * (spikes.sum() * ranks.world / opened.sum().clamp(min=1))
-    return mem_loss, gate_loss
+    return gate_loss
+
+
+def information_losses(trainer: Trainer, found: Boundaries, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L_info and L_reset of the information drive, and the contextual boundaries (B, L) that the gate learns.
+
+    `entropy_share` of the wanted tokens open with one: the positions of highest entropy of the whole batch.
+    """
+    system, config, ranks = trainer.system, trainer.config, trainer.ranks
+    tokenizer, knob = system.tokenizer, system.rate
+    assert knob is not None  # `check_settings` refuses the drive without a target
+    entropy = character_entropy(logits)
+    opens = ranks.own(contextual(ranks.gather(entropy), config.entropy_share / knob.target))
+    threshold = tokenizer.neuron.threshold.detach() / tokenizer.unit
+    targets = information_targets(entropy, opens, knob.value.exp() * threshold, threshold)
+    # In units of thresholds squared; of the size of L_reset, which shares its gradient clip.
+    drive_loss = CURRENT_WEIGHT * current_loss(found.current / tokenizer.unit / threshold, targets / threshold)
+    gate_loss = reset_loss(found.gate_logit / tokenizer.unit, opens.float(), opens.float())
+    return drive_loss, gate_loss, opens
 
 
 def decides(step: int, share: float) -> bool:
