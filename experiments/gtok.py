@@ -256,8 +256,7 @@ def undecided(config: RunConfig, steps_per_epoch: int) -> str:
     training = config.training
     if config.tokenizer.kind != "speak" or training.proxy != "exemplar" or training.acceptance == "never":
         return ""
-    # What is read in proxy steps does not count.
-    first = (training.proxy_steps // steps_per_epoch + 1) * steps_per_epoch
+    first = max(training.proxy_steps, steps_per_epoch)
     if training.steps > first:
         return ""
     return f"{training.steps} steps: --acceptance {training.acceptance} decides nothing before step {first}"

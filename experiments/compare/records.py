@@ -270,7 +270,7 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
             evaluations.append(values)
         elif values.get("sf"):
             rates[values["step"]] = 1 / values["sf"]
-            if "accepted" in values:
+            if "changed" in values:
                 deciding.add(values["step"])
     curve: dict[str, list[Any]] = {name: [] for name in CURVE}
     before = 0

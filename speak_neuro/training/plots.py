@@ -13,7 +13,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("losses (nats)", (("loss_lm", "L_LM"), ("loss_mem", "L_mem"), ("loss_reset", "L_reset"))),
     ("bits per character", (("bpc", "training"), ("valid_bpc", "validation"))),
     ("shortening factor", (("sf", "training"), ("valid_shortening_factor", "validation"))),
-    ("share of windows", (("accepted", "accepted"), ("changed", "accepted and different"))),
+    ("share of windows", (("accepted", "accepted of those that differ"), ("changed", "changed of all"))),
     ("hard resets among spikes", (("gate_rate", "training"), ("valid_gate_rate", "validation"))),
     (
         "boundary F1",

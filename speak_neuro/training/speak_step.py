@@ -38,6 +38,7 @@ from speak_neuro.supervision.losses import (
 )
 from speak_neuro.tokenizer.module import Boundaries
 from speak_neuro.training.rate import move
+from speak_neuro.training.sliding import default_stride
 from speak_neuro.training.trainer import (
     Trainer,
     language_model_precision,
@@ -69,6 +70,8 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         given = trainer.step < config.proxy_steps
         read = proxy if given else found.spikes if config.boundary_gradient else fired
         logits = system.language_model.decode(hidden, read)
+    if given and trainer.proxy is not None:  # the language model has read these windows, with the proxy's boundaries
+        trainer.proxy.mark_visited(starts, config.window)
     with record_function("speak.losses"):
         nats = next_character_nats(logits, following)
         model_loss = nats.mean()
@@ -206,6 +209,11 @@ def decide(
 ) -> dict[str, float]:
     """Accept the neuron's spikes as proxy, window by window, after a window's first visit.
 
+    A window's first half is context alone: its characters were decided without what lies before the window, from the
+    reset potential. There both segmentations are the neuron's, and nothing is written; in the second half they are s
+    and p, and that half of s becomes the proxy. Another epoch's windows begin elsewhere, so that every position has its
+    turn.
+
     Both losses come from the same weights and no dropout. Without dropout in the model the training pass already gave
     the candidate's, and its pre-layers serve the proxy. At the steps between those of `decides` nothing is computed.
     """
@@ -215,6 +223,8 @@ def decide(
     store.mark_visited(starts, config.window)
     if not (decides(trainer.step, config.acceptance_share) and judged.any()):
         return {}
+    context = config.window - default_stride(config.window)  # as in evaluation
+    proxy = torch.cat([spikes[:, :context], proxy[:, context:]], dim=1)
     # Only windows whose two segmentations differ, and that may be accepted, cost a forward pass.
     differ = (spikes != proxy).any(1).cpu().numpy() & ranks.own(judged)
     rows = torch.from_numpy(np.flatnonzero(differ)).to(ids.device)
@@ -243,10 +253,14 @@ def decide(
         temperature=config.temperature,
         uniform=np.random.default_rng((config.seed, trainer.step)).random(len(starts)),
     )
-    store.write(starts, ranks.gather(spikes.cpu()).numpy(), accepted)
+    changed = accepted & differ
+    places = (starts + context) % store.n_positions
+    store.write(places, ranks.gather(spikes.cpu()).numpy()[:, context:], changed)
+    # Where the two are equal there is nothing to accept: the rule's share is that of the windows with a choice.
+    choice = {"accepted": float(changed.sum() / differ.sum())} if differ.any() else {}
     return {
-        "accepted": float(accepted.sum() / judged.sum()),
-        "changed": float((accepted & differ).sum() / judged.sum()),
+        "changed": float(changed.sum() / judged.sum()),
+        **choice,
         "nats_candidate": float(nats_candidate[judged].mean()),
         "nats_proxy": float(nats_proxy[judged].mean()),
     }

@@ -14,42 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_trainer import CONFIG, TEXT, build, change
 
 from speak_neuro.common.tensors import read_tensors
-from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
-from speak_neuro.corpus.reader import embedded_text
+from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus.windows import windows
 from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.systems.run_folder import STATE
-from speak_neuro.systems.system import System
-from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.training.fit import train_step
 from speak_neuro.training.metrics_log import read_metrics
 from speak_neuro.training.speak_step import decides
 from speak_neuro.training.trainer import Trainer, schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_curve.json"
-TEXT = embedded_text("en")[:6000]
-CONFIG = RunConfig(
-    tokenizer=TokenizerConfig(encoder="window", encoder_width=16, context=3),
-    model=ModelConfig(width=32, heads=2, inner=64, pre_layers=1, shortened_layers=1, post_layers=1),
-    training=TrainingConfig(
-        steps=50, batch=4, window=64, learning_rate=3e-3, tokenizer_learning_rate=1e-2, warmup=5, seed=7
-    ),
-)
-
-
-def build(config: RunConfig = CONFIG, text: str = TEXT) -> Trainer:
-    """A trainer whose proxy starts at white space, so that no other component is needed."""
-    alphabet = Alphabet.learn(text)
-    torch.manual_seed(config.training.seed)
-    system = System(config, len(alphabet))
-    proxy = ProxyStore.create(None, np.array([c.isspace() for c in text]))
-    return Trainer.create(system, config.training, alphabet.encode(text), proxy)
-
-
-def change(**training: object) -> RunConfig:
-    return dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, **training))  # type: ignore[arg-type]
 
 
 def curve(config: RunConfig = CONFIG, steps: int = 50) -> list[dict[str, float]]:
@@ -91,7 +68,7 @@ def test_a_run_repeats_itself(base: list[dict[str, float]]) -> None:
     [
         ("gate", dataclasses.replace(CONFIG, neuron=NeuronConfig(reset_mode="soft")), "gate_rate"),
         ("gate", dataclasses.replace(CONFIG, neuron=NeuronConfig(reset_mode="hard")), "gate_rate"),
-        ("acceptance", change(acceptance="never"), "accepted"),
+        ("acceptance", change(acceptance="never"), "changed"),
         ("rest term", change(rest_term=False), "sf"),
         ("learned mixes", change(learn_mixes=False), "fire_mix"),
         ("entropy kind", change(entropy="sum"), "loss_reset"),
@@ -125,7 +102,7 @@ def test_each_mechanism_is_alive(name: str, config: RunConfig, observed: str, ba
 def test_a_proxy_from_entropies_needs_no_acceptance() -> None:
     for kind in ("entropy", "information"):
         records = curve(change(proxy=kind, proxy_rate=0.25), 40)
-        assert all("accepted" not in record for record in records)
+        assert all("changed" not in record for record in records)
         assert all(np.isfinite(record["loss_mem"]) for record in records)
 
 
@@ -133,7 +110,7 @@ def test_in_proxy_steps_the_language_model_reads_the_proxy(base: list[dict[str, 
     records = curve(change(proxy_steps=10), 20)
     assert records[0]["loss_mem"] == base[0]["loss_mem"]  # the neuron's first step is the same
     assert records[0]["loss_lm"] != base[0]["loss_lm"]
-    assert all("accepted" not in record for record in records[:10])
+    assert all("changed" not in record for record in records[:10])
     assert curve(change(proxy_steps=10, acceptance="never", rest_term=False), 10)[9]["loss_lm"] == pytest.approx(
         records[9]["loss_lm"], rel=1e-5
     )  # whatever the neuron does
@@ -206,11 +183,11 @@ def test_the_first_visit_only_looks() -> None:
     trainer = build()
     spaces = ProxyStore.create(None, [c.isspace() for c in TEXT])
     records = [train_step(trainer) for _ in range(trainer.sampler.steps_per_epoch)]
-    assert all("accepted" not in r for r in records)
+    assert all("changed" not in r for r in records)
     assert np.array_equal(trainer.proxy.read([0], len(TEXT)), spaces.read([0], len(TEXT)))
     while "accepted" not in (record := train_step(trainer)):
         assert trainer.step < 60
-    assert 0 <= record["accepted"] <= 1
+    assert 0 <= record["changed"] <= 1
 
 
 def test_the_proxy_changes_once_windows_are_accepted() -> None:
@@ -231,7 +208,7 @@ def test_dropout_does_not_enter_the_decision() -> None:
         change(acceptance="always"), model=dataclasses.replace(CONFIG.model, dropout=0.3, attention_dropout=0.3)
     )
     records = curve(config, 50)
-    judged = [r for r in records if "accepted" in r]
+    judged = [r for r in records if "changed" in r]
     assert judged
     assert all(np.isfinite(r["nats_candidate"]) and np.isfinite(r["nats_proxy"]) for r in judged)
     assert any(r["nats_candidate"] != r["nats_proxy"] for r in judged)
@@ -382,7 +359,7 @@ def test_acceptance_at_a_share_of_the_steps() -> None:
     for step in range(12):
         proxy = trainer.proxy.read([0], len(TEXT)).copy()
         record = train_step(trainer)
-        assert ("accepted" in record) == (step % 4 == 3)
+        assert ("changed" in record) == (step % 4 == 3)
         assert step % 4 == 3 or (trainer.proxy.read([0], len(TEXT)) == proxy).all()
     start = build().proxy.read([0], len(TEXT)).copy()
     changed = []
