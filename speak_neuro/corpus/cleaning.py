@@ -18,6 +18,7 @@ space and 1948 a row of single letters; `points_to_spaces` does the same, for pa
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -83,7 +84,7 @@ class Cleaner:
     def __call__(self, text: str) -> str:
         """The cleaned text, without white space at its ends."""
         text = _MARKER.sub("\n", text)
-        text = unicodedata.normalize("NFC", text)
+        text = composed(text)
         if self.language != "he":
             text = _compatible(text).translate(LOOK_ALIKES)
         if self.language == "tr":  # whose i keeps its dot; `lower` would make it an i and a combining dot, a space
@@ -119,6 +120,32 @@ def whole_markers(text: str) -> str:
     """`text` without a marker, or the beginning of one, at its end; the first sign stays, another may end with it."""
     ends = (size for marker in MARKERS for size in range(2, len(marker) + 1) if text.endswith(marker[:size]))
     return text[: len(text) + 1 - max(ends, default=1)]
+
+
+def composed(text: str) -> str:
+    """NFC in time that is linear in the text: the library's grows with the square of the marks on one letter."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _mark_runs().sub(_in_order, text))
+
+
+@functools.cache
+def _mark_runs() -> re.Pattern[str]:
+    """Runs of marks longer than any language has."""
+    marks = [chr(point) for point in range(0x300, 0x110000) if unicodedata.combining(chr(point))]
+    return re.compile(f"[{''.join(marks)}{_STACKED}]{{30,}}")
+
+
+_STACKED = "\u0f73\u0f75\u0f81"
+"""Marks that are two, of which the library says that they are none."""
+
+
+def _in_order(run: re.Match[str]) -> str:
+    """The canonical order of a run of marks, which is that of their classes and else their own."""
+    marks = run[0]
+    if any(mark in marks for mark in _STACKED):
+        marks = "".join(unicodedata.normalize("NFD", mark) for mark in marks)
+    return "".join(sorted(marks, key=unicodedata.combining))
 
 
 def _compatible(text: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from speak_neuro.corpus.cleaning import (
     MARKERS,
     Cleaner,
     clean_articles,
+    composed,
     languages,
     whole_markers,
 )
@@ -97,7 +101,7 @@ SHARING = [first + second[1:] for first in MARKERS for second in MARKERS]
 """Two markers with one sign between them."""
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from([*MARKERS, *SHARING, "\n", "\r\n", " ", "word", "é"]), max_size=12), st.integers(0, 150)
 )
@@ -123,3 +127,24 @@ def test_no_marker_is_left(parts: list[str], limit: int) -> None:
 )
 def test_markers_side_by_side(raw: str) -> None:
     assert Cleaner("en")(raw) == "a\nb"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.sampled_from("a\u0301\u0323\u0345\u0344\u0f71\u0f72\u0f73\u0f75\u0f81\u05b0\u3099か")),
+    st.integers(1, 40),
+)
+def test_composition_is_unicode_s(text: str, times: int) -> None:
+    raw = "é" + text * times
+    assert composed(raw) == unicodedata.normalize("NFC", raw)
+
+
+def test_composition_takes_linear_time() -> None:
+    def seconds(count: int) -> float:
+        text = "a" + "\u0301\u0323" * (count // 2)
+        began = time.process_time()
+        Cleaner("en")(text)
+        return time.process_time() - began
+
+    seconds(100)
+    assert seconds(320_000) < 80 * max(seconds(20_000), 0.005)

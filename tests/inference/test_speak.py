@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,14 @@ def test_load_from_a_run_folder(tiny_run: Path) -> None:
     text = "A trained tokenizer reads this. Unseen: 漢字"
     assert "".join(speak.tokens(text)) == text
     assert Speak.load(tiny_run).tokens(text) == speak.tokens(text)
+
+
+@pytest.mark.parametrize("encoder", ["linear", "window", "convolution", "hourglass"])
+def test_use_changes_no_byte(encoder: str) -> None:
+    """What is pickled is a cache's key, and what another process gets: nothing that was seen is in it."""
+    speak = build(encoder)
+    before = pickle.dumps(speak)
+    for text in [TEXT, *AWKWARD]:
+        speak.tokens(text)
+        speak.stream().feed(text)
+    assert pickle.dumps(speak) == before

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,10 @@ class DytokSegmenter:
         self.name = name or f"dytok-{merges}-merges"
         self._validity: dict[Pair, bool] = {}
         self._base: dict[str, list[str]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what it remembers of units that it has seen: the same segmenter is the same bytes."""
+        return {**self.__dict__, "_validity": {}, "_base": {}}
 
     def segment(self, batch: Batch, language: str) -> list[list[list[str]]]:
         """Tokens of each unit; byte-level tokens that end within a character are joined up to its end."""
