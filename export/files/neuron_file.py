@@ -201,6 +201,10 @@ def exported_of(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
     if edges != sorted(itertools.pairwise(names)):
         raise SpeakError(f"{path}: the edges are {edges}; {_expected()}")
     readout, neuron = graph.nodes[names[1]], graph.nodes[names[2]]
+    if neuron.spec_version > 1:
+        raise SpeakError(
+            f"{path}: node {names[2]} has a constant gate or the shape of a picture; allowed: (N,) and lanes"
+        )
     try:
         exported = ExportedNeuron(
             weight=np.asarray(readout.weight),

@@ -9,7 +9,13 @@
 
 v starts at v_reset. NIR edges have no ports, so the node takes one vector of 2N lanes, [I_1..I_N | e_1..e_N], and gives
 N spikes. The step is the unit of time: the file stores `decay`, not a time constant, and nothing is lost to a division
-by dt. There is no field for the reset mode: a mode is written as constant gate lanes and a `reset_scale` of 0.
+by dt. There is no field for the reset mode: a mode is written as a constant gate and a `reset_scale` of 0.
+
+Version 2 of the node adds two things, and a file states it only when it uses one of them:
+
+    shape    fields may have the shape (N, ...) of a picture, channels first; lanes then are (2N, ...)
+    gate     0: from the lanes, as in version 1;  1, -1: always open, always closed, and the node takes N values, no
+             lanes
 
 Importing this module teaches `nir.read` the node. A process that has not imported it stops with an AssertionError on
 the unknown type, which is right: no stock primitive computes the same.
@@ -26,13 +32,13 @@ import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 FIELDS = ("decay", "gain", "v_threshold", "v_reset", "reset_scale", "gate_threshold")
 
 
 @dataclass(eq=False)
 class GatedResetLIF(nir.NIRNode):
-    """Gated-reset leaky integrate-and-fire neurons; every field float32 of shape (N,)."""
+    """Gated-reset leaky integrate-and-fire neurons; every field float32 of one shape, (N,) or (N, ...)."""
 
     decay: npt.NDArray[np.float32]
     gain: npt.NDArray[np.float32]
@@ -40,13 +46,19 @@ class GatedResetLIF(nir.NIRNode):
     v_reset: npt.NDArray[np.float32]
     reset_scale: npt.NDArray[np.float32]
     gate_threshold: npt.NDArray[np.float32]
-    spec_version: int = SPEC_VERSION
+    gate: int = 0
+    """0: from the lanes; 1: always open; -1: always closed."""
+    spec_version: int = 1
+    """The least version that says what the node says."""
 
     def __post_init__(self) -> None:
         self.spec_version = _supported(self.spec_version)
+        self.gate = int(self.gate)
+        if self.gate not in (0, 1, -1):
+            raise ValueError(f"gate is {self.gate}; allowed: 0 (from the lanes), 1 (open), -1 (closed)")
         for name in FIELDS:
             value = np.asarray(getattr(self, name))
-            if value.dtype != np.float32 or value.ndim != 1 or value.size == 0:
+            if value.dtype != np.float32 or value.ndim < 1 or value.size == 0:
                 raise ValueError(
                     f"{name} is {value.dtype} of shape {value.shape}; allowed: float32 of shape (N,), N at least 1"
                 )
@@ -59,20 +71,33 @@ class GatedResetLIF(nir.NIRNode):
             raise ValueError(f"decay is {self.decay}; allowed: 0 to 1")
         if (self.v_threshold <= self.v_reset).any():
             raise ValueError(f"v_threshold is {self.v_threshold}; allowed: above v_reset {self.v_reset}")
-        neurons = self.decay.shape[0]
-        self.input_type = {"input": np.array([2 * neurons])}
-        self.output_type = {"output": np.array([neurons])}
+        if self.gate or self.decay.ndim > 1:
+            self.spec_version = 2
+        neurons, *places = self.decay.shape
+        self.input_type = {"input": np.array([neurons if self.gate else 2 * neurons, *places])}
+        self.output_type = {"output": np.array([neurons, *places])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of a file; those of version 2 only where it needs them, so that older readers read the others."""
+        found: dict[str, Any] = super().to_dict()
+        if self.spec_version == 1:
+            del found["gate"]
+        return found
 
     @classmethod
     def from_dict(cls, kwargs: dict[str, Any]) -> GatedResetLIF:
         """Build the node from the fields of a file; a newer spec version is refused before its fields are looked at."""
-        _supported(kwargs.get("spec_version", SPEC_VERSION))
+        version = _supported(kwargs.get("spec_version", 1))
         missing = [name for name in FIELDS if name not in kwargs]
         if missing:
             raise ValueError(f"a GatedResetLIF lacks {', '.join(missing)}")
-        unknown = sorted(set(kwargs) - {*FIELDS, "type", "metadata", "spec_version"})
+        unknown = sorted(
+            set(kwargs) - {*FIELDS, "type", "metadata", "spec_version", *(["gate"] if version > 1 else [])}
+        )
         if unknown:
             raise ValueError(f"a GatedResetLIF has unknown fields {', '.join(unknown)}")
+        if version == 1 and np.ndim(kwargs["decay"]) != 1:
+            raise ValueError(f"decay has shape {np.shape(kwargs['decay'])}; allowed in spec_version 1: (N,)")
         return super().from_dict(kwargs)
 
 

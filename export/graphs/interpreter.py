@@ -43,7 +43,7 @@ class Interpreter:
         self.input, self.output = ends[nir.Input], ends[nir.Output]
         self.feedback = feedback_edges(graph, self.input)
         self._sources = {name: sorted(s for s, t in graph.edges if t == name) for name in graph.nodes}
-        self._order = _order(graph, self.feedback)
+        self._order = order(graph, self.feedback)
         self._before: dict[str, Array] = {}
         for source, _ in self.feedback:
             width = int(np.prod(next(iter(graph.nodes[source].output_type.values()))))
@@ -81,7 +81,7 @@ class Interpreter:
         return {name: np.stack(rows, axis=1) for name, rows in seen.items()}
 
 
-def feedback_edges(graph: nir.NIRGraph, start: str) -> set[tuple[str, str]]:
+def feedback_edges(graph: Any, start: str) -> set[tuple[str, str]]:
     """Edges that close a cycle on the way from `start`, successors taken in the order of their names."""
     successors = {name: sorted(t for s, t in graph.edges if s == name) for name in graph.nodes}
     closing: set[tuple[str, str]] = set()
@@ -104,7 +104,7 @@ def feedback_edges(graph: nir.NIRGraph, start: str) -> set[tuple[str, str]]:
     return closing
 
 
-def _order(graph: nir.NIRGraph, feedback: set[tuple[str, str]]) -> list[str]:
+def order(graph: Any, feedback: set[tuple[str, str]]) -> list[str]:
     """Every node after the sources whose value of this step it takes."""
     waiting = dict.fromkeys(graph.nodes, 0)
     edges = [edge for edge in graph.edges if tuple(edge) not in feedback]
@@ -195,6 +195,8 @@ def _gated_neuron(node: nir_node.GatedResetLIF, batch: int) -> Step:
         reset_potential=node.v_reset,
         reset_scale=node.reset_scale,
     )
+    if node.spec_version > 1:
+        raise SpeakError("a GatedResetLIF with a constant gate or the shape of a picture: see `graphs.network`")
     state = np.repeat(node.v_reset[None], batch, axis=0)
 
     def step(lanes: Array) -> Array:

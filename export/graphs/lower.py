@@ -117,6 +117,8 @@ def grid_exponent(*values: npt.ArrayLike) -> int | None:
 def refuse(node: GatedResetLIF, largest_current: npt.ArrayLike | None) -> list[str]:
     """Why this neuron cannot be lowered; empty when it can."""
     reasons = []
+    if node.spec_version > 1:
+        reasons.append("a constant gate or the shape of a picture is not lowered; give the neuron lanes and shape (N,)")
     if (node.v_threshold <= 0).any():
         reasons.append(f"v_threshold is {node.v_threshold.min():g}; only a potential above 0 has bits to peel off")
     if largest_current is None:

@@ -8,7 +8,8 @@ Per sequence, at each position t, with the rounding of `speak_neuro.neuron.refer
 
 Gradients: ds_t/du_t = -ds_t/d threshold = k sig(x) sig(-x), x = k (u_t - threshold), k = surrogate_slope (the sigmoid
 surrogate). The same slope carries gradient through the s_t that selects v_t, unless `detach_reset`. The gate m_t
-carries none: the gate logit is trained by its own loss.
+carries none (the gate logit is trained by a loss of its own), unless `gate_slope` g is above 0: then it goes straight
+through, dm_t/de_t = g sig(g e_t) sig(-g e_t), and what the gate did to later potentials trains the gate logit.
 
 Backends of the scan, equal bit for bit in the forward pass:
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +42,7 @@ from speak_neuro.neuron.watched import watcher
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "loop", "numba", "triton")
+SpikeGradient = Callable[[Tensor], Tensor]
 Parameter = float | Tensor
 """A number, or a tensor of shape () or (N,); differentiable when it requires a gradient."""
 
@@ -68,8 +71,14 @@ def gated_lif_step(
     mode: ResetMode = "gated",
     surrogate_slope: float = 4.0,
     detach_reset: bool = False,
+    gate_slope: float = 0.0,
+    spike_grad: SpikeGradient | None = None,
 ) -> GatedLIFOutput:
-    """One position: `current`, `gate_logit` and `state` (v_{t-1}) of shape (B,) or (B, N)."""
+    """One position: `current`, `gate_logit` and `state` (v_{t-1}) of shape (B,) or (B, N).
+
+    `spike_grad`, a function of u - threshold such as snnTorch's surrogates, gives the spike's gradient in place of the
+    sigmoid; the spike itself stays [u >= threshold].
+    """
     _check_mode(mode)
     if current.shape != gate_logit.shape or current.shape != state.shape:
         raise ValueError(
@@ -80,8 +89,8 @@ def gated_lif_step(
     constants = _constants(
         decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
     )
-    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset)
-    return _advance(current, gate_logit, state, _lanes(constants, current.dim()), settings)
+    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, "loop", float(gate_slope))
+    return _advance(current, gate_logit, state, _lanes(constants, current.dim()), settings, spike_grad)
 
 
 def gated_lif_scan(
@@ -98,14 +107,22 @@ def gated_lif_scan(
     mode: ResetMode = "gated",
     surrogate_slope: float = 4.0,
     detach_reset: bool = False,
+    gate_slope: float = 0.0,
+    spike_grad: SpikeGradient | None = None,
     backend: str = "auto",
 ) -> GatedLIFOutput:
     """All positions of (B, L) or (B, L, N) inputs, from `state` (default: the reset potential).
 
     Where `valid` (B, L) is False the neuron holds its state and never spikes. Half-precision inputs are computed in
-    float32.
+    float32. A `spike_grad` of one's own (as in `gated_lif_step`) needs the backend loop.
     """
     _check_mode(mode)
+    if spike_grad is not None:
+        if backend not in ("auto", "loop"):
+            raise ValueError(
+                f"backend {backend!r} has the sigmoid surrogate built in; a spike_grad needs 'loop' or 'auto'"
+            )
+        backend = "loop"
     if current.shape != gate_logit.shape or current.dim() not in (2, 3):
         raise ValueError(
             f"current has shape {_shape(current)}, gate_logit {_shape(gate_logit)}; "
@@ -133,10 +150,10 @@ def gated_lif_scan(
             f"valid has shape {_shape(valid)} and type {valid.dtype}; allowed: {tuple(current.shape[:2])}, torch.bool"
         )
 
-    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, chosen)
+    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, chosen, float(gate_slope))
     if chosen != "loop":
         return GatedLIFOutput(*kernels.fused_scan(current, gate_logit, state, valid, constants, settings))
-    return _loop_scan(current, gate_logit, state, valid, constants, settings)
+    return _loop_scan(current, gate_logit, state, valid, constants, settings, spike_grad)
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, backend: str = "auto") -> str:
@@ -293,6 +310,23 @@ class _ThroughSpike(torch.autograd.Function):
         return grad, grad * jump, None
 
 
+class _ThroughGate(torch.autograd.Function):
+    """v unchanged; backward also sends grad * jump * g sig(g e) sig(-g e) to the gate logit e that chose it."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, gate_logit: Tensor, jump: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(gate_logit, jump)
+        ctx.slope = slope
+        return state.view_as(state)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        gate_logit, jump = ctx.saved_tensors
+        x = ctx.slope * gate_logit
+        return grad, grad * jump * (ctx.slope * torch.sigmoid(x) * torch.sigmoid(-x)), None, None
+
+
 def spike(membrane: Tensor, threshold: Parameter = 1.0, surrogate_slope: float = 4.0) -> Tensor:
     """1. where membrane >= threshold, else 0., with the sigmoid surrogate's gradient to both."""
     threshold = torch.as_tensor(threshold, dtype=membrane.dtype, device=membrane.device).expand_as(membrane)
@@ -300,14 +334,28 @@ def spike(membrane: Tensor, threshold: Parameter = 1.0, surrogate_slope: float =
     return fired
 
 
+def with_surrogate(shifted: Tensor, spike_grad: SpikeGradient) -> Tensor:
+    """[shifted >= 0] with the gradient of `spike_grad`, whatever that function says at 0."""
+    smooth = spike_grad(shifted)
+    return smooth + ((shifted >= 0).to(smooth.dtype) - smooth).detach()
+
+
 def _advance(
-    current: Tensor, gate_logit: Tensor, state: Tensor, constants: tuple[Tensor, ...], settings: Settings
+    current: Tensor,
+    gate_logit: Tensor,
+    state: Tensor,
+    constants: tuple[Tensor, ...],
+    settings: Settings,
+    spike_grad: SpikeGradient | None = None,
 ) -> GatedLIFOutput:
     decay, gain, threshold, reset_potential, soft_reset = constants
     # Three roundings: torch.add(alpha=) or addcmul could fuse a product with the sum and skip one.
     membrane = decay * state + gain * current
     fired = membrane >= threshold
-    spikes = spike(membrane, threshold, settings.surrogate_slope)
+    if spike_grad is None:
+        spikes = spike(membrane, threshold, settings.surrogate_slope)
+    else:
+        spikes = with_surrogate(membrane - threshold, spike_grad).to(membrane.dtype)
     softly = membrane - soft_reset
     if settings.gate_rule is None:
         hard = gate_logit > 0
@@ -321,6 +369,9 @@ def _advance(
     if not settings.detach_reset:
         jump = jump.detach().expand_as(carried)
         carried = _ThroughSpike.apply(carried, spikes, jump)
+    if settings.gate_slope and settings.gate_rule is None:
+        between = torch.where(fired, reset_potential - softly, torch.zeros_like(membrane)).detach()
+        carried = _ThroughGate.apply(carried, gate_logit, between, settings.gate_slope)
     return GatedLIFOutput(spikes, membrane, carried)
 
 
@@ -331,13 +382,14 @@ def _loop_scan(
     valid: Tensor | None,
     constants: Tensor,
     settings: Settings,
+    spike_grad: SpikeGradient | None = None,
 ) -> GatedLIFOutput:
     if current.shape[1] == 0:
         return GatedLIFOutput(torch.zeros_like(current), torch.zeros_like(current), state.clone())
     lanes = _lanes(constants, state.dim())
     spikes, membrane = [], []
     for t in range(current.shape[1]):
-        output = _advance(current[:, t], gate_logit[:, t], state, lanes, settings)
+        output = _advance(current[:, t], gate_logit[:, t], state, lanes, settings, spike_grad)
         if valid is not None:
             real = valid[:, t].reshape((-1,) + (1,) * (state.dim() - 1))
             output = GatedLIFOutput(

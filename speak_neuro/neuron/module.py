@@ -1,43 +1,89 @@
-"""GatedLeaky: the gated-reset neuron as an snnTorch module with explicit state.
+"""GatedLeaky: the gated-reset neuron as an snnTorch module, for whole sequences; GatedLeakyCell: the same, step by
+step.
 
     u_t = decay * v_{t-1} + gain * I_t;  a spike where u_t >= threshold;  v_t by `mode`, as in `neuron.functional`
 
-It derives from `snntorch.LIF`, not from `snntorch.Leaky`, on purpose: snnTorch's exporter takes every `Leaky` for a
-plain LIF and would drop the gate silently. Where it differs from `Leaky`:
+    GatedLeaky(32, output="spikes")                  (B, L, 32) -> spikes: in nn.Sequential
+    GatedLeaky(32)                                   (B, L, 32) -> spikes, membrane, state
+    GatedLeakyCell(32)                               spk, mem = lif(cur, mem) with (B, 32), as snnTorch's Leaky
+    GatedLeakyCell(32, init_hidden=True)             spk = lif(cur), the state kept until reset_mem(): in nn.Sequential
 
-    Leaky                                              GatedLeaky
-    fires where u > threshold                          fires where u >= threshold
-    keeps its last membrane, even without init_hidden  no hidden state: state in, state out
-    reset one step later by default                    reset at once
-    one step per call                                  a whole sequence per call, or `step`
-    kept alive by a class-level list                   freed like any module
+The class says how many axes come before the neurons, so (B, N) is never taken for (B, L). After the neurons any axes
+may follow, as height and width after channels; the constants hold for all of them. Modes that read a gate (gated,
+hard/none) take it as a second input of the same shape, or as lanes: 2N values [I_1..I_N | e_1..e_N] on the neurons'
+axis, as one Linear gives them.
+
+It derives from `snntorch.LIF`, not from `snntorch.Leaky`, on purpose: snnTorch's exporter takes every `Leaky` for a
+plain LIF and would drop the gate silently. docs/snntorch.md has the differences.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import numpy as np
 import snntorch
 import torch
 from torch import Tensor
 
-from speak_neuro.neuron.functional import BACKENDS, GatedLIFOutput, gated_lif_scan, gated_lif_step, spike
-from speak_neuro.neuron.reference import NeuronParameters, ResetMode
+from speak_neuro.neuron.functional import (
+    BACKENDS,
+    GatedLIFOutput,
+    SpikeGradient,
+    gated_lif_scan,
+    gated_lif_step,
+    spike,
+    with_surrogate,
+)
+from speak_neuro.neuron.reference import GATE_RULE, NeuronParameters, ResetMode
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Value = float | Sequence[float] | Tensor
+GateLearning = Literal["straight-through", "own-loss"]
 CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
 
-class GatedLeaky(snntorch.LIF):
-    """N gated-reset neurons; each constant is a buffer of shape (N,), or a parameter if the flag says so.
+class NeuronOptions(TypedDict, total=False):
+    """What both calling styles take, by keyword."""
 
-    A constant given as one number holds for all `neurons`. `decay` is clamped to [0, 1] while it is learned, as
-    snnTorch does. The state dict holds the five constants and nothing else; `mode`, `surrogate_slope`, `detach_reset`
-    and `backend` are plain attributes.
-    """
+    decay: Value
+    """gamma, in [0, 1]; 1 by default. A number for all neurons, or one for each, as the four that follow."""
+    gain: Value
+    """delta, 1."""
+    threshold: Value
+    """u_th, 1."""
+    reset_potential: Value
+    """u_reset, 0: after a hard reset and at the start."""
+    reset_scale: Value
+    """theta, 0.8: the share of the threshold that a soft reset subtracts."""
+    mode: ResetMode
+    """gated (default), hard, soft, none or hard/none."""
+    learn: Collection[str]
+    """Names of the constants that are parameters rather than buffers."""
+    learn_gate: GateLearning | None
+    """"straight-through" or "own-loss"; None, the default, does nothing and says so once."""
+    gate_slope: float
+    """Of the straight-through gradient, 1."""
+    surrogate_slope: float
+    """Of the spike's gradient, 4."""
+    spike_grad: SpikeGradient | None
+    """A surrogate of one's own, a function of u - threshold as in `snntorch.surrogate`; step by step only."""
+    detach_reset: bool
+    """No gradient through the spike that resets."""
+    backend: str
+    """auto, loop, numba or triton."""
+
+
+class _GatedNeuron(snntorch.LIF):
+    """What the two calling styles share: constants, options, checks."""
+
+    leading: int
+    """Axes before the neurons': batch, and time where there is one."""
 
     def __init__(
         self,
@@ -49,21 +95,25 @@ class GatedLeaky(snntorch.LIF):
         reset_potential: Value = 0.0,
         reset_scale: Value = 0.8,
         mode: ResetMode = "gated",
+        learn: Collection[str] = (),
+        learn_gate: GateLearning | None = None,
+        gate_slope: float = 1.0,
         surrogate_slope: float = 4.0,
+        spike_grad: SpikeGradient | None = None,
         detach_reset: bool = False,
-        learn_decay: bool = False,
-        learn_gain: bool = False,
-        learn_threshold: bool = False,
-        learn_reset_potential: bool = False,
-        learn_reset_scale: bool = False,
         backend: str = "auto",
     ) -> None:
         if neurons < 1:
             raise ValueError(f"neurons is {neurons}; allowed: 1 or more")
-        if not surrogate_slope > 0:
-            raise ValueError(f"surrogate_slope is {surrogate_slope}; allowed: above 0")
+        for name, slope in (("surrogate_slope", surrogate_slope), ("gate_slope", gate_slope)):
+            if not slope > 0:
+                raise ValueError(f"{name} is {slope}; allowed: above 0")
         if backend not in BACKENDS:
             raise ValueError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+        if unknown := sorted(set(learn) - set(CONSTANTS)):
+            raise ValueError(f"learn has {', '.join(unknown)}; allowed: {', '.join(CONSTANTS)}")
+        if learn_gate not in (None, *get_args(GateLearning)):
+            raise ValueError(f"learn_gate is {learn_gate!r}; allowed: None, {', '.join(get_args(GateLearning))}")
         values = (decay, gain, threshold, reset_potential, reset_scale)
         tensors = {name: _per_neuron(name, value, neurons) for name, value in zip(CONSTANTS, values, strict=True)}
         NeuronParameters(**{name: tensor.numpy() for name, tensor in tensors.items()}, mode=mode)  # checks the ranges
@@ -71,27 +121,30 @@ class GatedLeaky(snntorch.LIF):
         super().__init__(
             beta=tensors["decay"],
             threshold=tensors["threshold"],
-            spike_grad=functools.partial(spike, threshold=0.0, surrogate_slope=surrogate_slope),
+            spike_grad=spike_grad or functools.partial(spike, threshold=0.0, surrogate_slope=surrogate_slope),
             reset_mechanism="none",  # snnTorch's own reset is not used
         )
-        # snnTorch keeps every neuron in a class-level list, for hidden states; this one has none.
+        # snnTorch keeps every neuron in a class-level list, for hidden states; this one has none there.
         instances = snntorch.SpikingNeuron.instances
         instances[:] = [instance for instance in instances if instance is not self]
         # snnTorch's names for what is unused or renamed here leave the state dict.
         for name in ("graded_spikes_factor", "reset_mechanism_val"):
             self.register_buffer(name, getattr(self, name), persistent=False)
         del self._buffers["beta"], self._buffers["threshold"]
-        learned = (learn_decay, learn_gain, learn_threshold, learn_reset_potential, learn_reset_scale)
-        for (name, tensor), learn in zip(tensors.items(), learned, strict=True):
-            if learn:
+        for name, tensor in tensors.items():
+            if name in learn:
                 self.register_parameter(name, torch.nn.Parameter(tensor))
             else:
                 self.register_buffer(name, tensor)
         self.neurons = neurons
         self.mode: ResetMode = mode
+        self.learn_gate = learn_gate
+        self.gate_slope = gate_slope
         self.surrogate_slope = surrogate_slope
+        self.own_spike_grad = spike_grad
         self.detach_reset = detach_reset
         self.backend = backend
+        self._warned = False
 
     @property
     def beta(self) -> Tensor:
@@ -103,25 +156,22 @@ class GatedLeaky(snntorch.LIF):
         """snnTorch's own reset: always "none". Set `mode` instead."""
         return "none"
 
-    def forward(
-        self, current: Tensor, gate_logit: Tensor, state: Tensor | None = None, valid: Tensor | None = None
-    ) -> GatedLIFOutput:
-        """(B, L, N) inputs, or (B, L) for one neuron, from `state` (default: the reset potential).
+    @property
+    def reads_gate(self) -> bool:
+        """Whether the mode asks the gate."""
+        return GATE_RULE[self.mode] is None
 
-        `valid` (B, L) is False at padding.
-        """
-        self._check_width(current, 3)
-        return gated_lif_scan(current, gate_logit, state, valid, **self._options(), backend=self.backend)
-
-    def step(self, current: Tensor, gate_logit: Tensor, state: Tensor | None = None) -> GatedLIFOutput:
-        """One position of (B, N) inputs, or (B,) for one neuron."""
-        self._check_width(current, 2)
-        if state is None:
-            state = self.reset_potential.expand(current.shape).to(current.dtype)
-        return gated_lif_step(current, gate_logit, state, **self._options())
+    def split(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
+        """Current and gate logit of 2N lanes [I_1..I_N | e_1..e_N]: for a loss of one's own on the gate logit."""
+        if lanes.dim() <= self.leading or lanes.shape[self.leading] != 2 * self.neurons:
+            raise ValueError(f"lanes have shape {tuple(lanes.shape)}; allowed: {self._allowed(2 * self.neurons)}")
+        current, gate_logit = torch.split(lanes, self.neurons, dim=self.leading)
+        return current, gate_logit
 
     def fire(self, mem: Tensor) -> Tensor:
         """Spikes of the potential `mem`, 1. where mem >= threshold, with the surrogate's gradient."""
+        if self.own_spike_grad is not None:
+            return with_surrogate(mem - self.threshold, self.own_spike_grad)
         return spike(mem, self.threshold, self.surrogate_slope)
 
     def parameters_numpy(self) -> NeuronParameters:
@@ -139,23 +189,197 @@ class GatedLeaky(snntorch.LIF):
             constants["decay"] = constants["decay"].clamp(0, 1)
         return constants
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, places: int = 1) -> dict[str, Any]:
+        """For the scan or the step, with each neuron's constants repeated at its `places`."""
+        constants = self._constants()
+        if places > 1:
+            constants = {name: value.repeat_interleave(places) for name, value in constants.items()}
         return {
-            **self._constants(),
+            **constants,
             "mode": self.mode,
             "surrogate_slope": self.surrogate_slope,
+            "spike_grad": self.own_spike_grad,
             "detach_reset": self.detach_reset,
+            "gate_slope": self.gate_slope if self.learn_gate == "straight-through" else 0.0,
         }
 
-    def _check_width(self, current: Tensor, with_neurons: int) -> None:
-        width = current.shape[-1] if current.dim() == with_neurons else 1
-        if width != self.neurons:
+    def _inputs(self, current: Tensor, gate_logit: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Current and gate logit of one shape, taken apart when they came as lanes; refuses anything else."""
+        at = self.leading
+        width = current.shape[at] if current.dim() > at else 1
+        if self.reads_gate and gate_logit is None and current.dim() > at and width == 2 * self.neurons:
+            current, gate_logit = self.split(current)
+            width = self.neurons
+        if width != self.neurons or current.dim() < at:
             raise ValueError(
-                f"current has shape {tuple(current.shape)}, {width} neuron(s); this module has {self.neurons}"
+                f"current has shape {tuple(current.shape)}, {width} neuron(s); this module has {self.neurons}, "
+                f"allowed: {self._allowed(self.neurons)}"
             )
+        if gate_logit is None:
+            if self.reads_gate:
+                raise ValueError(
+                    f"mode {self.mode!r} reads a gate; allowed: a gate logit of the current's shape, or both as "
+                    f"{2 * self.neurons} lanes [current | gate logit] on axis {at}, or mode 'hard', 'soft', 'none'"
+                )
+            return current, current.detach()  # never read
+        if gate_logit.shape != current.shape:
+            raise ValueError(
+                f"gate_logit has shape {tuple(gate_logit.shape)}; allowed: the current's, {tuple(current.shape)}"
+            )
+        self._warn_of_an_idle_gate(gate_logit)
+        return current, gate_logit
+
+    def _warn_of_an_idle_gate(self, gate_logit: Tensor) -> None:
+        learns = gate_logit.requires_grad and torch.is_grad_enabled() and self.training
+        if self._warned or not (learns and self.reads_gate and self.learn_gate is None):
+            return
+        self._warned = True
+        warnings.warn(
+            "the gate of this neuron does not learn: no gradient reaches its logit. learn_gate='straight-through' "
+            "trains it by what it does to later potentials, learn_gate='own-loss' says that a loss of yours does",
+            stacklevel=4,
+        )
+
+    def _allowed(self, width: int) -> str:
+        axes = ("batch", "time")[: self.leading]
+        one = f" or ({', '.join(axes)})" if width == 1 else ""
+        return f"({', '.join(axes)}, {width}, ...){one}"
 
     def extra_repr(self) -> str:
-        return f"neurons={self.neurons}, mode={self.mode!r}, backend={self.backend!r}"
+        return f"neurons={self.neurons}, mode={self.mode!r}, learn_gate={self.learn_gate!r}, backend={self.backend!r}"
+
+
+class GatedLeaky(_GatedNeuron):
+    """N gated-reset neurons over a sequence; each constant is a buffer (N,), or a parameter where `learn` names it.
+
+    A constant given as one number holds for all `neurons`. `decay` is clamped to [0, 1] while it is learned, as
+    snnTorch does. The state dict holds the five constants and nothing else; `mode` and the options are plain
+    attributes. `output` is "all" (spikes, membrane, state) or "spikes". A `spike_grad` of one's own, a surrogate of
+    snnTorch's for instance, runs step by step; the sigmoid of `surrogate_slope` is in the fused kernels.
+
+    `learn_gate`, in the modes that read a gate: "straight-through" sends a gradient with the slope of sig(gate_slope e)
+    into the gate logit, "own-loss" none, because a loss of the user's does; None the same, with a warning.
+    """
+
+    leading = 2
+
+    def __init__(
+        self, neurons: int = 1, *, output: Literal["all", "spikes"] = "all", **options: Unpack[NeuronOptions]
+    ) -> None:
+        if output not in ("all", "spikes"):
+            raise ValueError(f"output is {output!r}; allowed: all, spikes")
+        super().__init__(neurons, **options)
+        self.returns = output
+
+    def forward(
+        self,
+        current: Tensor,
+        gate_logit: Tensor | None = None,
+        state: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Any:
+        """A GatedLIFOutput, or the spikes alone, of (B, L, N, ...) inputs, or (B, L) for one neuron, from `state`
+        (default: the reset potential). `valid` (B, L) is False at padding."""
+        output = self._scan(*self._inputs(current, gate_logit), state, valid)
+        return output.spikes if self.returns == "spikes" else output
+
+    def _scan(self, current: Tensor, gate_logit: Tensor, state: Tensor | None, valid: Tensor | None) -> GatedLIFOutput:
+        shape = current.shape
+        if len(shape) <= 3:
+            return gated_lif_scan(current, gate_logit, state, valid, **self._options(), backend=self.backend)
+        flat = (*shape[:2], -1)
+        output = gated_lif_scan(
+            current.reshape(flat),
+            gate_logit.reshape(flat),
+            None if state is None else state.reshape(shape[0], -1),
+            valid,
+            **self._options(shape[3:].numel()),
+            backend=self.backend,
+        )
+        return GatedLIFOutput(
+            output.spikes.reshape(shape), output.membrane.reshape(shape), output.state.reshape(shape[0], *shape[2:])
+        )
+
+    def step(self, current: Tensor, gate_logit: Tensor | None = None, state: Tensor | None = None) -> GatedLIFOutput:
+        """One position of (B, N, ...) inputs, or (B,) for one neuron."""
+        return self.cell()._advance(current, gate_logit, state)
+
+    def cell(self, *, init_hidden: bool = False) -> GatedLeakyCell:
+        """A cell with the same constants, the same tensors: what this one learns, the cell has learnt."""
+        cell = GatedLeakyCell(
+            self.neurons,
+            mode=self.mode,
+            learn_gate=self.learn_gate,
+            gate_slope=self.gate_slope,
+            surrogate_slope=self.surrogate_slope,
+            spike_grad=self.own_spike_grad,
+            detach_reset=self.detach_reset,
+            backend=self.backend,
+            init_hidden=init_hidden,
+        )
+        for name in CONSTANTS:
+            del cell._buffers[name]
+            value = getattr(self, name)
+            if isinstance(value, torch.nn.Parameter):
+                cell.register_parameter(name, value)
+            else:
+                cell.register_buffer(name, value)
+        cell.train(self.training)
+        return cell
+
+
+class GatedLeakyCell(_GatedNeuron):
+    """GatedLeaky one step at a time: `spk, mem = lif(cur, mem)`, in snnTorch's way.
+
+    `mem` is the potential after the reset, None at the start; nothing is kept between calls. With `init_hidden` the
+    module keeps it, takes no `mem` and returns the spikes alone, until `reset_mem()` forgets it; a batch of another
+    shape is an error rather than a new start.
+    """
+
+    leading = 1
+    mem: Tensor | None
+
+    def __init__(self, neurons: int = 1, *, init_hidden: bool = False, **options: Unpack[NeuronOptions]) -> None:
+        super().__init__(neurons, **options)
+        self.init_hidden = init_hidden
+        self.register_buffer("mem", None, persistent=False)
+
+    def forward(self, current: Tensor, mem: Tensor | None = None, gate_logit: Tensor | None = None) -> Any:
+        """Spikes and the next `mem` of (B, N, ...) inputs, or (B,) for one neuron."""
+        if not self.init_hidden:
+            output = self._advance(current, gate_logit, mem)
+            return output.spikes, output.state
+        if mem is not None:
+            raise ValueError("this cell keeps its own state (init_hidden=True); allowed: no mem")
+        output = self._advance(current, gate_logit, self.mem)
+        self.mem = output.state
+        return output.spikes
+
+    def reset_mem(self) -> None:
+        """Forget the state that `init_hidden` keeps: before each sequence."""
+        self.mem = None
+
+    def detach_mem(self) -> None:
+        """Cut the gradient that would go back through the kept state: for truncated backpropagation."""
+        if self.mem is not None:
+            self.mem = self.mem.detach()
+
+    def _advance(self, current: Tensor, gate_logit: Tensor | None, state: Tensor | None) -> GatedLIFOutput:
+        current, gate_logit = self._inputs(current, gate_logit)
+        shape = current.shape
+        if state is None:
+            start = self.reset_potential.reshape(-1, *(1,) * max(0, len(shape) - 2))
+            state = start.expand(shape[1:]).expand(shape) if len(shape) > 1 else start.expand(shape)
+            state = state.to(current.dtype)
+        elif state.shape != shape:
+            raise ValueError(f"the state has shape {tuple(state.shape)}; allowed: the current's, {tuple(shape)}")
+        if len(shape) <= 2:
+            return gated_lif_step(current, gate_logit, state, **self._options())
+        flat = (shape[0], -1)
+        output = gated_lif_step(
+            current.reshape(flat), gate_logit.reshape(flat), state.reshape(flat), **self._options(shape[2:].numel())
+        )
+        return GatedLIFOutput(*(values.reshape(shape) for values in output))
 
 
 def _per_neuron(name: str, value: Value, neurons: int) -> Tensor:

@@ -66,6 +66,7 @@ class SpeakTokenizer(nn.Module):
             mode=n.reset_mode,
             surrogate_slope=n.surrogate_slope / self.unit,
             detach_reset=n.detach_reset,
+            learn_gate="own-loss",
         )
 
     @property

@@ -158,8 +158,8 @@ def test_bit_flips_never_escape_as_another_error(path: Path) -> None:
 
 
 def test_newer_version(path: Path) -> None:
-    change(path, "node/nodes/neuron/spec_version", 2)
-    assert "spec_version is 2, this speak-neuro reads up to 1" in refusal(path)
+    change(path, "node/nodes/neuron/spec_version", 3)
+    assert "spec_version is 3, this speak-neuro reads up to 2" in refusal(path)
 
 
 def test_unknown_node_type(path: Path) -> None:

@@ -33,12 +33,13 @@ def test_lanes() -> None:
     ("changes", "message"),
     [
         ({"decay": np.ones(2)}, "decay is float64"),
-        ({"gain": np.ones((2, 1), np.float32)}, "gain is float32 of shape"),
+        ({"gain": np.ones((2, 1), np.float32)}, "gain has shape"),
         ({"v_reset": np.zeros(3, np.float32)}, "v_reset has shape"),
         ({"reset_scale": np.array([0.8, np.nan], np.float32)}, "reset_scale is"),
         ({"decay": np.array([0.5, 1.5], np.float32)}, "decay is"),
         ({"v_threshold": np.array([1, 0], np.float32)}, "above v_reset"),
         ({"spec_version": 0}, "spec_version is 0"),
+        ({"gate": 2}, "gate is 2; allowed: 0"),
     ],
 )
 def test_border(changes: dict[str, object], message: str) -> None:
@@ -47,8 +48,8 @@ def test_border(changes: dict[str, object], message: str) -> None:
 
 
 def test_newer_version_is_refused_before_its_fields() -> None:
-    with pytest.raises(SpeakError, match=r"spec_version is 2, this speak-neuro reads up to 1: update"):
-        GatedResetLIF.from_dict({"type": "GatedResetLIF", "spec_version": 2, "novelty": 1})
+    with pytest.raises(SpeakError, match=r"spec_version is 3, this speak-neuro reads up to 2: update"):
+        GatedResetLIF.from_dict({"type": "GatedResetLIF", "spec_version": 3, "novelty": 1})
 
 
 def test_unknown_and_missing_fields() -> None:

@@ -86,7 +86,7 @@ def test_state_dict_round_trip(tmp_path):
 
 def test_only_the_constants_asked_for_are_learned():
     for name in CONSTANTS:
-        module = GatedLeaky(2, decay=0.9, **{f"learn_{name}": True})
+        module = GatedLeaky(2, decay=0.9, learn=[name])
         assert [parameter for parameter, _ in module.named_parameters()] == [name]
         current, gate = inputs(4, 40, 2)
         output = module(current, gate)
@@ -98,7 +98,7 @@ def test_only_the_constants_asked_for_are_learned():
 
 
 def test_learned_decay_is_clamped():
-    module = GatedLeaky(decay=1.0, learn_decay=True)
+    module = GatedLeaky(decay=1.0, learn=["decay"])
     with torch.no_grad():
         module.decay.fill_(1.5)
     current, gate = inputs(2, 30)

@@ -99,6 +99,32 @@ def test_gradients_are_the_loops(mode, shape, masked, detach):
 
 
 @kernel_test
+@pytest.mark.parametrize(("shape", "masked", "mode"), [((5, 19), True, "gated"), ((2, 18, 33), False, "hard/none")])
+def test_the_gates_gradient_is_the_loops(shape, masked, mode):
+    rng = np.random.default_rng(3)
+    current, logit = (torch.from_numpy(rng.normal(m, 0.8, shape).astype(np.float32)) for m in (0.5, 0))
+    valid = torch.from_numpy(np.arange(shape[1]) < rng.integers(1, shape[1] + 1, shape[0])[:, None]) if masked else None
+    found = []
+    for backend, device in (("loop", "cpu"), ("triton", DEVICE)):
+        leaf = logit.clone().to(device).requires_grad_()
+        output = gated_lif_scan(
+            current.to(device),
+            leaf,
+            None,
+            None if valid is None else valid.to(device),
+            decay=0.9,
+            reset_potential=-0.2,
+            mode=mode,
+            gate_slope=1.5,
+            backend=backend,
+        )
+        loss = output.spikes.sum() + (output.membrane**2).sum() - output.state.sum()
+        found.append(torch.autograd.grad(loss, leaf)[0].cpu())
+    assert found[0].abs().max() > 0.05
+    torch.testing.assert_close(found[1], found[0], rtol=2e-5, atol=2e-5 * float(found[0].abs().max()))
+
+
+@kernel_test
 @settings(deadline=None, max_examples=EXAMPLES // 2)
 @given(neuron_cases(max_length=18), st.booleans())
 def test_gradients_on_adversarial_cases(case: NeuronCase, detach):

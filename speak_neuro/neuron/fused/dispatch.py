@@ -13,6 +13,7 @@ Backward, with sigma'_t the surrogate's slope at u_t, k = surrogate_slope, and G
     dL/dv_{t-1} = decay * dL/du_t,   dL/dI_t = gain * dL/du_t
     dL/d decay += v_{t-1} dL/du_t,   dL/d gain += I_t dL/du_t,   dL/d threshold -= sigma'_t * w_t
     dL/d reset_potential += s_t m_t dL/dv_t,   dL/d soft_reset -= s_t (1 - m_t) dL/dv_t
+    dL/de_t  = s_t (reset_potential - u_t + soft_reset) dL/dv_t g sig(g e_t) sig(-g e_t),  g = gate_slope (0: none)
 
 At a masked position v and u are the carried state, so dL/dv_{t-1} = dL/dv_t + G^u_t and nothing else receives a
 gradient.
@@ -51,10 +52,16 @@ def fused_scan(
     current: Tensor, gate_logit: Tensor, state: Tensor, valid: Tensor | None, constants: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes and membrane (B, L) or (B, L, N) and the final state (B,) or (B, N), by the engine `settings` names."""
-    if torch.is_grad_enabled() and (current.requires_grad or state.requires_grad or constants.requires_grad):
+    if torch.is_grad_enabled() and _wanted(current, gate_logit, state, constants, settings):
         result: tuple[Tensor, Tensor, Tensor] = _FusedScan.apply(current, gate_logit, state, valid, constants, settings)
         return result
     return _engine(settings)[0](ScanInputs(current, gate_logit, state, valid, constants), settings)
+
+
+def _wanted(current: Tensor, gate_logit: Tensor, state: Tensor, constants: Tensor, settings: Settings) -> bool:
+    """Whether anything that a gradient goes to asks for one."""
+    through_gate = bool(settings.gate_slope) and settings.gate_rule is None and gate_logit.requires_grad
+    return through_gate or current.requires_grad or state.requires_grad or constants.requires_grad
 
 
 class _FusedScan(torch.autograd.Function):
@@ -73,8 +80,11 @@ class _FusedScan(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         *given, membrane = ctx.saved_tensors
         inputs = ScanInputs(*given)
-        found = _engine(ctx.settings)[1](inputs, membrane, *outputs, ctx.settings, ctx.needs_input_grad[4])
-        return found.current, None, found.state, None, found.constants, None
+        settings: Settings = ctx.settings
+        if not ctx.needs_input_grad[1] or settings.gate_rule is not None:
+            settings = settings._replace(gate_slope=0.0)
+        found = _engine(settings)[1](inputs, membrane, *outputs, settings, ctx.needs_input_grad[4])
+        return found.current, found.gate_logit, found.state, None, found.constants, None
 
 
 def _engine(settings: Settings) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor]], Callable[..., Gradients]]:

@@ -15,6 +15,8 @@ class Settings(NamedTuple):
     surrogate_slope: float
     detach_reset: bool
     backend: str = "numba"
+    gate_slope: float = 0.0
+    """Slope of the straight-through gradient into the gate logit; 0 for none."""
 
 
 class ScanInputs(NamedTuple):
@@ -42,3 +44,5 @@ class Gradients(NamedTuple):
     state: Tensor
     constants: Tensor | None
     """(5, 1) or (5, N); None when not asked for."""
+    gate_logit: Tensor | None = None
+    """Straight through; None when not asked for."""

@@ -53,6 +53,7 @@ def run_backward(
     grad_spikes, grad_membrane = (None if g is None else g.contiguous() for g in (grad_spikes, grad_membrane))
     carried = torch.zeros_like(state) if grad_state is None else grad_state.clone(memory_format=torch.contiguous_format)
     grad_current = torch.empty_like(current)
+    grad_gate = torch.empty_like(current) if settings.gate_slope else None
     sums = torch.empty((*state.shape, 5) if sum_constants else 0, dtype=torch.float64)
     addresses = (
         current.data_ptr(),
@@ -66,6 +67,7 @@ def run_backward(
         carried.data_ptr(),
         grad_current.data_ptr(),
         sums.data_ptr(),
+        0 if grad_gate is None else grad_gate.data_ptr(),
     )
     options = (
         current.shape[1],
@@ -77,15 +79,17 @@ def run_backward(
         grad_membrane is not None,
         settings.detach_reset,
         sum_constants,
+        grad_gate is not None,
         settings.surrogate_slope,
+        settings.gate_slope,
     )
     over_lanes(state.numel(), current.numel(), lambda first, last: kernel(*addresses, first, last, *options))
     if not sum_constants:
-        return Gradients(grad_current, carried, None)
+        return Gradients(grad_current, carried, None, grad_gate)
     by_neuron = sums.reshape(-1, inputs.neurons, 5).sum(0)
     if constants.shape[1] == 1:
         by_neuron = by_neuron.sum(0, keepdim=True)
-    return Gradients(grad_current, carried, by_neuron.t().to(torch.float32))
+    return Gradients(grad_current, carried, by_neuron.t().to(torch.float32), grad_gate)
 
 
 @functools.cache

@@ -212,18 +212,20 @@ def forward(
         store_lanes(state, lane, lanes, scratch, v)
 
 
-@compiled(types.void(*[_address] * 11, *[_count] * 6, *[_flag] * 5, types.float32))
+@compiled(types.void(*[_address] * 12, *[_count] * 6, *[_flag] * 6, types.float32, types.float32))
 def backward(
     current, gate, valid, constants, initial, membrane, grad_spikes, grad_membrane, carried, grad_current, sums,
-    first, last, length, neurons, columns, rule,
-    masked, from_spikes, from_membrane, detached, sum_constants, surrogate_slope,
+    grad_gate, first, last, length, neurons, columns, rule,
+    masked, from_spikes, from_membrane, detached, sum_constants, through_gate, surrogate_slope, gate_slope,
 ):  # fmt: skip
     """Lanes first..last, in reverse: fills `grad_current`, takes `carried` from the final to the initial state's
-    gradient and, if asked, puts the constants' gradients into `sums` (B * N, 5) float64."""
+    gradient and, if asked, puts the constants' gradients into `sums` (B * N, 5) float64, and the gate's, straight
+    through, into `grad_gate`."""
     current, gate, valid, constants = floats_at(current), floats_at(gate), bytes_at(valid), floats_at(constants)
     initial, membrane = floats_at(initial), floats_at(membrane)
     grad_spikes, grad_membrane = floats_at(grad_spikes), floats_at(grad_membrane)
     carried, grad_current, sums = floats_at(carried), floats_at(grad_current), doubles_at(sums)
+    grad_gate, gate_gradients = floats_at(grad_gate), new_tile()
     potentials, gates, real, scratch = new_tile(), new_tile(), new_tile(), new_tile()
     spike_gradients, membrane_gradients, currents = new_tile(), new_tile(), new_tile()
     sum_decay, sum_gain, sum_threshold, sum_reset, sum_soft = new_sums(), new_sums(), new_sums(), new_sums(), new_sums()
@@ -231,7 +233,7 @@ def backward(
         fill(tile, 0)  # an absent gradient stays zero
     fill(gates, rule)
     zero, one = splat(np.float32(0)), splat(np.float32(1))
-    slope = splat(surrogate_slope)
+    slope, slope_of_gate = splat(surrogate_slope), splat(gate_slope)
 
     for lane in range(first, last, LANES):
         lanes = min(LANES, last - lane)
@@ -295,9 +297,17 @@ def backward(
                     accumulate(sum_threshold, by_threshold)
                     accumulate(sum_reset, by_reset)
                     accumulate(sum_soft, by_soft)
+                if through_gate:
+                    by_gate = (reset_potential - (u - soft_reset)) * surrogate(load(gates, t), zero, slope_of_gate)
+                    by_gate = select(fired, by_gate * grad_state, zero)
+                    if masked:
+                        by_gate = select(here, by_gate, zero)
+                    store(gate_gradients, t, by_gate)
                 grad_state = before
                 store(potentials, t, grad_input)
             store_tile(potentials, lane, lanes, length, neurons, at, steps, grad_current)
+            if through_gate:
+                store_tile(gate_gradients, lane, lanes, length, neurons, at, steps, grad_gate)
         store_lanes(carried, lane, lanes, scratch, grad_state)
         if sum_constants:
             accumulate(sum_decay, load_lanes(initial, lane, lanes, scratch) * following)

@@ -96,9 +96,9 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     current, gate, valid, constants, initial, membrane, grad_spikes, grad_membrane, carried, grad_current, sums,
-    lanes, length, neurons, columns, row_stride, time_stride, slope,
+    grad_gate, lanes, length, neurons, columns, row_stride, time_stride, slope, gate_slope,
     RULE: tl.constexpr, MASKED: tl.constexpr, FROM_SPIKES: tl.constexpr, FROM_MEMBRANE: tl.constexpr,
-    DETACHED: tl.constexpr, SUM_CONSTANTS: tl.constexpr, LANES: tl.constexpr,
+    DETACHED: tl.constexpr, SUM_CONSTANTS: tl.constexpr, THROUGH_GATE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """`carried` holds the final state's gradient and gets the initial one's; `sums` (lanes, 5) is float64."""
     lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -152,6 +152,11 @@ def backward_kernel(
             total = direct + factor * grad_state
             at = place + (first + i) * time_stride
             tl.store(grad_current + at, tl.where(here, gain * total, 0.0), inside)
+            if THROUGH_GATE:
+                steep = tl.exp(-tl.abs(gate_slope * logits[i]))
+                steep = gate_slope * steep / ((1.0 + steep) * (1.0 + steep))
+                by_gate = (reset_potential - (u - soft_reset)) * steep * grad_state
+                tl.store(grad_gate + at, tl.where(here & fired, by_gate, 0.0), inside)
             if SUM_CONSTANTS:
                 v = tl.where(fired, tl.where(hard, reset_potential, u - soft_reset), u)
                 if not DETACHED:
@@ -248,6 +253,7 @@ def run_backward(
     constants = inputs.constants.contiguous()
     carried = torch.zeros_like(state) if grad_state is None else grad_state.clone(memory_format=torch.contiguous_format)
     grad_current = order.empty(membrane)
+    grad_gate = order.empty(membrane) if settings.gate_slope else None
     sums = state.new_empty((state.numel(), 5) if sum_constants else (1, 5), dtype=torch.float64)
     masked, gated = inputs.valid is not None, settings.gate_rule is None
     if state.numel():
@@ -263,18 +269,21 @@ def run_backward(
             carried,
             grad_current,
             sums,
+            grad_current if grad_gate is None else grad_gate,
             state.numel(),
             inputs.current.shape[1],
             inputs.neurons,
             constants.shape[1],
             *order.strides(inputs.neurons),
             settings.surrogate_slope,
+            settings.gate_slope,
             RULE=_RULES[settings.gate_rule],
             MASKED=masked,
             FROM_SPIKES=grad_spikes is not None,
             FROM_MEMBRANE=grad_membrane is not None,
             DETACHED=settings.detach_reset,
             SUM_CONSTANTS=sum_constants,
+            THROUGH_GATE=grad_gate is not None,
             LANES=LANES,
             num_warps=1,
             enable_fp_fusion=False,
@@ -283,7 +292,8 @@ def run_backward(
     if sum_constants:
         found = sums[: state.numel()].reshape(-1, inputs.neurons, 5).sum(0)
         found = (found.sum(0, keepdim=True) if constants.shape[1] == 1 else found).t().to(torch.float32)
-    return Gradients(order.restore(grad_current), carried, found)
+    of_gate = None if grad_gate is None else order.restore(grad_gate)
+    return Gradients(order.restore(grad_current), carried, found, of_gate)
 
 
 def _bytes(valid: Tensor | None) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training modules to NIR graphs and back, and the record of their runs. Loads torch."""

@@ -1,0 +1,1 @@
+"""A Lava process that hands on what it got some steps before."""
