@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from speak_neuro.common.files import atomic_write, check_distinct, check_writabl
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
 from speak_neuro.table.long_lines import LineWriter, rest_of_line, write_tokens
+from speak_neuro.table.slots import UNITS
 from speak_neuro.text.lines import FORMATS, read_lines, render
 
 if TYPE_CHECKING:
@@ -50,7 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--build-vocabulary",
         type=Path,
         metavar="FILE",
-        help="count the tokens of the text and write a vocabulary there",
+        help="learn a vocabulary from the text and write it there",
+    )
+    parser.add_argument(
+        "--vocabulary-unit",
+        choices=(*UNITS, "whole"),
+        default="ranges",
+        help="of a new vocabulary: pieces that cross no hard reset (ranges), pieces that cross no token (tokens), or "
+        "the most frequent tokens as they are, others as bytes (whole) (default: ranges)",
     )
     parser.add_argument(
         "--vocabulary-size", type=int, default=32768, help="ids of a new vocabulary, 256 of them bytes (default: 32768)"
@@ -77,9 +86,9 @@ def tokenize(arguments: argparse.Namespace) -> int:
         return build_vocabulary(arguments)
     vocabulary = None
     if arguments.vocabulary is not None:
-        from speak_neuro.table.vocabulary import Vocabulary
+        from speak_neuro.table.load_vocabulary import load_vocabulary
 
-        vocabulary = Vocabulary.load(arguments.vocabulary)
+        vocabulary = load_vocabulary(arguments.vocabulary)
     if arguments.table is not None:
         from speak_neuro.table.tokenizer import load
 
@@ -114,30 +123,36 @@ def line_worker(speak: Speak | TableTokenizer, style: str, vocabulary: Vocabular
 
     def work(source: Watched, name: str, stream: IO[bytes]) -> tuple[int, int, int]:
         lines = characters = tokens = offset = 0
+        hard_only = vocabulary is not None and style == "ids" and vocabulary.hard_only
         while raw := source.readline(LONG):
             if len(raw) == LONG and not raw.endswith(b"\n"):
                 read = source.taken
-                found = long_line(speak, rest_of_line(raw, source, name, offset), LineWriter(stream, style, vocabulary))
+                rest, writer = rest_of_line(raw, source, name, offset), LineWriter(stream, style, vocabulary)
+                found = long_line(speak, rest, writer, hard_only)
                 lines, characters, tokens = lines + 1, characters + found[0], tokens + found[1]
                 offset += len(raw) + source.taken - read
                 continue
             (line,) = read_lines([raw], name, offset)
             offset += len(raw)
-            spans = speak.spans(line, "byte" if style == "bytes" else "character").tolist()
+            spans = speak.spans(line, "byte" if style == "bytes" else "character", hard_only).tolist()
+            count = len(spans)
             if vocabulary is not None and style == "ids":
-                rendered = str(vocabulary.encode(line[start:end] for start, end in spans).tolist())
+                ids = vocabulary.encode(line[start:end] for start, end in spans).tolist()
+                rendered, count = str(ids), count if vocabulary.fitted == "whole" else len(ids)
             else:
                 rendered = render(line, spans, style)
             stream.write((rendered + "\n").encode("utf-8"))
-            lines, characters, tokens = lines + 1, characters + len(line), tokens + len(spans)
+            lines, characters, tokens = lines + 1, characters + len(line), tokens + count
         return lines, characters, tokens
 
     return work
 
 
-def long_line(speak: Speak | TableTokenizer, pieces: Iterator[str], writer: LineWriter) -> tuple[int, int]:
+def long_line(
+    speak: Speak | TableTokenizer, pieces: Iterator[str], writer: LineWriter, hard_only: bool
+) -> tuple[int, int]:
     """A line in pieces -> its characters and tokens."""
-    spikes = speak.running()
+    spikes = speak.running(hard_only)
     for piece in pieces:
         write_tokens(writer, piece, spikes(piece))
     writer.end()
@@ -193,7 +208,50 @@ class Watched:
 
 
 def build_vocabulary(arguments: argparse.Namespace) -> int:
-    """Count the tokens of all texts and write the most frequent ones."""
+    """Learn a vocabulary from all texts, line by line, and write it."""
+    from speak_neuro.table.learn_pieces import learn_pieces
+    from speak_neuro.table.vocabulary import Vocabulary
+
+    tokenizer, unit, size = segmenter(arguments), arguments.vocabulary_unit, arguments.vocabulary_size
+    counts: Counter[bytes] = Counter()
+
+    def units() -> Iterator[bytes]:
+        with contextlib.closing(sources(arguments.text, arguments.quiet)) as opened:
+            for name, source in opened:
+                for line in read_lines(iter(lambda: source.readline(-1), b""), name):  # noqa: B023
+                    raw = line.encode("utf-8", "surrogatepass")
+                    spans = tokenizer.spans(line, "byte", unit == "ranges").tolist()
+                    yield from (raw[start:end] for start, end in spans)
+
+    if unit == "whole" and arguments.table is not None:
+        vocabulary, seen = count_whole(arguments)
+    elif unit == "whole":
+        counts.update(units())
+        vocabulary, seen = Vocabulary.build(counts, size), len(counts)
+    else:
+        vocabulary, seen = learn_pieces(units(), size, unit), 0
+    vocabulary.save(arguments.build_vocabulary)
+    told = f", from {seen:,} different tokens" if unit == "whole" else f", pieces of {unit}"
+    print(f"wrote {arguments.build_vocabulary}: {len(vocabulary):,} ids, 256 of them bytes{told}")
+    if arguments.json:
+        metrics = {"ids": len(vocabulary), "unit": unit} | ({"different_tokens": seen} if unit == "whole" else {})
+        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    return 0
+
+
+def segmenter(arguments: argparse.Namespace) -> Speak | TableTokenizer:
+    """What cuts the text."""
+    if arguments.table is not None:
+        from speak_neuro.table.tokenizer import load
+
+        return load(arguments.table)
+    from speak_neuro.inference.speak import Speak
+
+    return Speak.load(arguments.run, arguments.device)
+
+
+def count_whole(arguments: argparse.Namespace) -> tuple[Vocabulary, int]:
+    """The most frequent tokens by compiled code, of texts of any size, and the number of different ones."""
     from speak_neuro.table.files import count_tokens
     from speak_neuro.table.token_counter import TokenCounter
     from speak_neuro.table.tokenizer import load
@@ -202,16 +260,7 @@ def build_vocabulary(arguments: argparse.Namespace) -> int:
     with contextlib.closing(sources(arguments.text, arguments.quiet)) as opened:
         for name, source in opened:
             count_tokens(table, source, name, counter, arguments.threads)
-    vocabulary = counter.vocabulary(arguments.vocabulary_size)
-    vocabulary.save(arguments.build_vocabulary)
-    print(
-        f"wrote {arguments.build_vocabulary}: {len(vocabulary):,} ids, 256 of them bytes, "
-        f"from {len(counter):,} different tokens"
-    )
-    if arguments.json:
-        metrics = {"ids": len(vocabulary), "different_tokens": len(counter)}
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
-    return 0
+    return counter.vocabulary(arguments.vocabulary_size), len(counter)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -229,8 +278,6 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.format == "ids" and arguments.vocabulary is None and arguments.build_vocabulary is None:
         raise SpeakError("--format ids needs --vocabulary FILE; make one with --build-vocabulary FILE")
     if arguments.build_vocabulary is not None:
-        if arguments.table is None:
-            raise SpeakError("--build-vocabulary needs --table; make one with speak-export --to table --run RUN")
         if arguments.out is not None:
             raise SpeakError("--build-vocabulary writes a vocabulary and no tokens; leave --out away")
         if arguments.vocabulary_size < 256:

@@ -16,6 +16,7 @@ from speak_neuro import cli as tokenize_cli
 from speak_neuro.cli import main, read_lines
 from speak_neuro.export.cli import main as export
 from speak_neuro.inference.speak import Speak
+from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.text.lines import FORMATS
 
 LINES = ["plain text here", "", "tab\tand\rreturn", "שלום 👩\u200d👧 e\u0301", "nul\x00inside", '"quotes" \\ back|bar']
@@ -162,7 +163,7 @@ def test_table_and_run_write_the_same_bytes(
 
     compiled, run_compiled = [], LineTokenizer.run
     monkeypatch.setattr(LineTokenizer, "run", lambda *given: compiled.append(given) or run_compiled(*given))
-    monkeypatch.delitem(sys.modules, "speak_neuro.table.scan")  # as if it had not been loaded yet
+    monkeypatch.delitem(sys.modules, "speak_neuro.table.scan", raising=False)  # as if it had not been loaded yet
     giant = tmp_path / "giant.txt"
     giant.write_text("no line feed at the end, " * (20 if short else 25000) + "שלום", encoding="utf-8")
     flags = [str(text), str(excerpt), str(giant), "--format", style]
@@ -181,11 +182,9 @@ def test_table_and_run_write_the_same_bytes(
 
 
 def test_ids_decode_to_the_lines(linear: Linear, text: Path, tmp_path: Path) -> None:
-    from speak_neuro.table.vocabulary import Vocabulary
-
     flags = ["--table", str(linear.table), "--format", "ids", "--vocabulary", str(linear.vocabulary)]
     assert main([str(text), *flags, "--out", str(tmp_path / "out")]) == 0
-    vocabulary = Vocabulary.load(linear.vocabulary)
+    vocabulary = load_vocabulary(linear.vocabulary)
     assert len(vocabulary) == 400
     found = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
     assert [vocabulary.decode(json.loads(line)) for line in found] == LINES
@@ -226,9 +225,28 @@ def test_an_input_is_not_written_over(
     assert text.read_bytes() == before
 
 
-def test_a_vocabulary_needs_a_table(linear: Linear, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(text), "--run", str(linear.run), "--build-vocabulary", "v"]) == 2
-    assert "--build-vocabulary needs --table" in capsys.readouterr().err
+@pytest.mark.parametrize("unit", ["ranges", "tokens", "whole"])
+def test_vocabularies_of_run_and_table(linear: Linear, tmp_path: Path, unit: str) -> None:
+    """A run and its table give the same vocabulary, and the same ids by it, whichever unit the ids are fitted into."""
+    text = tmp_path / "some.txt"
+    text.write_text("a line of text and another line of text\n\nשלום של כל\n" * 30, encoding="utf-8")
+    made = {}
+    for flag, source in (("--run", linear.run), ("--table", linear.table)):
+        vocabulary, out = tmp_path / f"v{flag}", tmp_path / f"ids{flag}"
+        flags = [str(text), flag, str(source), "--quiet"]
+        size = ["--vocabulary-unit", unit, "--vocabulary-size", "300"]
+        assert main([*flags, "--build-vocabulary", str(vocabulary), *size]) == 0
+        assert main([*flags, "--vocabulary", str(vocabulary), "--format", "ids", "--out", str(out)]) == 0
+        made[flag] = vocabulary.read_bytes(), out.read_bytes()
+    assert made["--run"] == made["--table"]
+    ids = [json.loads(line) for line in made["--run"][1].decode().splitlines()]
+    read = load_vocabulary(tmp_path / "v--run")
+    assert read.fitted == unit
+    assert "".join(read.decode(line) + "\n" for line in ids) == text.read_text(encoding="utf-8")
+    assert max(map(max, filter(None, ids))) >= 256
+
+
+def test_one_source(linear: Linear, text: Path) -> None:
     with pytest.raises(SystemExit):
         main([str(text), "--run", str(linear.run), "--table", str(linear.table)])
     with pytest.raises(SystemExit):

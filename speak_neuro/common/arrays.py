@@ -56,3 +56,15 @@ def read_arrays(
         if found.dtype != np.dtype(dtype) or found.ndim != 1:
             raise SpeakError(f"{path}: {name} is {found.dtype} {found.shape}; allowed: {dtype} (n,); {advice}")
     return arrays, header
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What kind of file `write_arrays` made of `path`; None for any other file, or none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="np") as stream:
+            header = json.loads((stream.metadata() or {}).get("json", "null"))
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return None
+    return header.get("format") if isinstance(header, dict) else None

@@ -48,32 +48,43 @@ class Speak:
         """The neuron's whole run over `text`, features included: D numbers for each character."""
         return self.engine.run(self.alphabet.encode(text))
 
-    def spikes(self, text: str) -> npt.NDArray[np.bool_]:
-        """Where tokens of `text` end, (L,): `trace(text).spikes`, in memory that does not grow with the features."""
+    def spikes(self, text: str, hard_only: bool = False) -> npt.NDArray[np.bool_]:
+        """Where tokens of `text` end, (L,), with `hard_only` where contextual ranges do, at hard resets:
+        `trace(text).spikes`, in memory that does not grow with the features.
+        """
         ids = self.alphabet.encode(text)
         cursor = self.engine.start()
-        pieces = [cursor.advance(ids[start : start + PIECE]).spikes for start in range(0, len(ids), PIECE)]
+        traces = (cursor.advance(ids[start : start + PIECE]) for start in range(0, len(ids), PIECE))
+        pieces = [ended(trace, hard_only) for trace in traces]
         return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.bool_)
 
-    def spans(self, text: str, unit: str = "character") -> npt.NDArray[np.int64]:
-        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> npt.NDArray[np.int64]:
+        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes.
+
+        They are SPEAK's tokens, with `hard_only` the contextual ranges between hard resets.
+        """
         if unit not in ("character", "byte"):
             raise ValueError(f"unit is {unit!r}; allowed: character, byte")
-        found = segments.spans(self.spikes(text))
+        found = segments.spans(self.spikes(text, hard_only))
         return found if unit == "character" else segments.byte_spans(text, found)
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of `text`; joined they are `text`."""
         return segments.tokens(text, self.spikes(text))
 
-    def running(self) -> Callable[[str], npt.NDArray[np.bool_]]:
-        """A function that gives the spikes of a text's next characters, call after call."""
+    def running(self, hard_only: bool = False) -> Callable[[str], npt.NDArray[np.bool_]]:
+        """A function that gives the `spikes` of a text's next characters, call after call."""
         cursor = self.engine.start()
-        return lambda text: cursor.advance(self.alphabet.encode(text)).spikes
+        return lambda text: ended(cursor.advance(self.alphabet.encode(text)), hard_only)
 
     def stream(self) -> Stream:
         """A stream at the beginning of a text."""
         return Stream(self)
+
+
+def ended(trace: Trace, hard_only: bool) -> npt.NDArray[np.bool_]:
+    """The spikes of a trace, with `hard_only` those that reset hard."""
+    return trace.spikes & (trace.gate_logit > 0) if hard_only else trace.spikes
 
 
 class Stream:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.table import render as compiled_lines
-from speak_neuro.table.ids import PADDING, look_up
+from speak_neuro.table.ids import PADDING
 from speak_neuro.table.render import LINES, TOKEN_OPEN, TOKENS
 from speak_neuro.table.scanner import BLOCK, Running, Scanner, padded, whole_characters
 from speak_neuro.table.slots import LONGEST
@@ -140,7 +140,8 @@ class LineTokenizer:
     def __init__(self, table: CompiledTable, style: str, vocabulary: Vocabulary | None = None) -> None:
         self._scanner = Scanner(table, LINE_FEED)
         self._style = style
-        self._slots = vocabulary.slots if vocabulary is not None and style == "ids" else None
+        self._vocabulary = vocabulary if style == "ids" else None
+        self._hard_only = self._vocabulary is not None and self._vocabulary.hard_only
 
     def run(self, source: Source, name: str, write: Callable[[memoryview], Any], threads: int = 1) -> Counts:
         """Write the output lines of a file."""
@@ -161,7 +162,7 @@ class LineTokenizer:
 
     def _render(self, piece: Piece, name: str, carried: Carried) -> Output:
         held, style, fields = len(carried.held), self._style, carried.fields
-        scanned = _scan(self._scanner, piece, carried)
+        scanned = _scan(self._scanner, piece, carried, self._hard_only)
         if scanned.bad is not None:
             error = invalid_utf8(name, piece.offset + scanned.bad, piece.raw[scanned.bad])
             good = 0 if piece.continues else piece.raw.rfind(b"\n", 0, scanned.bad) + 1
@@ -172,7 +173,7 @@ class LineTokenizer:
         if style in ("json", "marked"):
             out = np.empty((6 if style == "json" else 1) * last + 8 * cuts + 16, np.uint8)
             size = compiled_lines.render_text(data, 0, last, ends, cuts, style == "json", fields, out)
-        elif self._slots is not None:
+        elif self._vocabulary is not None:
             out = np.empty(12 * last + 4 * cuts + 16, np.uint8)
             size = self._render_ids(scanned, carried, out)
         else:
@@ -186,20 +187,20 @@ class LineTokenizer:
 
     def _render_ids(self, scanned: Scanned, carried: Carried, out: npt.NDArray[np.uint8]) -> int:
         """An open token is held until it is whole; when it can no longer be in the vocabulary, it goes on as bytes."""
-        assert self._slots is not None
+        vocabulary = self._vocabulary
+        assert vocabulary is not None
         data, last, ends, fields = scanned.data, scanned.last, scanned.ends[: scanned.cuts, 0], carried.fields
         spilled = bool(fields[TOKEN_OPEN])
         closes_line = data[ends - 1] == LINE_FEED
         lines = int(closes_line.sum())
         ids, sizes = np.empty(last + PADDING, np.int32), np.empty(lines, np.int64)
-        count, start = look_up(data, 0, scanned.ends, len(ends), LINE_FEED, spilled, *self._slots, ids, sizes)
+        count, start = vocabulary.look_up(data, 0, scanned.ends, len(ends), LINE_FEED, spilled, ids, sizes)
         # An empty cut, a line feed behind a cut, is no token, unless it closes one that went before as bytes.
         empty = np.diff(ends, prepend=0) == closes_line
         fields[TOKENS] = len(ends) - int(empty.sum()) + int(spilled and bool(empty[:1].any()))
-        spilled = spilled and not len(ends)
-        if spilled or last - start > LONGEST:
-            ids[count : count + last - start] = data[start:last]
-            count, start, spilled = count + last - start, last, True
+        count, start, spilled = vocabulary.spill(data, start, last, spilled and not len(ends), ids, count)
+        if vocabulary.fitted != "whole":  # the tokens are the pieces
+            fields[TOKENS] = count
         fields[TOKEN_OPEN] = spilled
         carried.held = data[start:last].tobytes()
         return int(compiled_lines.render_ids(ids, count, sizes, lines, fields, out))
@@ -239,10 +240,10 @@ class Scanned(NamedTuple):
     """The place in the piece of bytes that are not UTF-8."""
 
 
-def _scan(scanner: Scanner, piece: Piece, carried: Carried) -> Scanned:
+def _scan(scanner: Scanner, piece: Piece, carried: Carried, hard_only: bool = False) -> Scanned:
     held = len(carried.held)
     data = padded(carried.held + piece.raw)
     last = held + len(piece.raw)
     ends = np.empty((len(piece.raw) + 1, 2), np.int32)
-    characters, cuts, stop = scanner.scan(data, held, last, False, carried.running, ends)
+    characters, cuts, stop = scanner.scan(data, held, last, False, carried.running, ends, hard_only)
     return Scanned(data, last, ends, cuts, characters, None if stop == last else stop - held)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
+from speak_neuro.table.pieces import cut_units
 from speak_neuro.table.slots import LONGEST
 from speak_neuro.table.vocabulary import Vocabulary
 from speak_neuro.text.lines import invalid_utf8
@@ -57,6 +58,11 @@ class LineWriter:
             self._stream.write(json.dumps(text, ensure_ascii=False)[1:-1].encode())
         elif self._style == "marked":
             self._stream.write(text.encode())
+        elif self._style == "ids" and self._vocabulary is not None and self._vocabulary.fitted != "whole":
+            # The end of a unit decides its ids, or its length does.
+            *decided, rest = cut_units((self._held + text).encode())
+            self._ids(self._vocabulary.encode(decided).tolist())
+            self._held = rest.decode()
         elif self._style == "ids":
             self._held += text
             if self._spilled or len(self._held.encode()) > LONGEST:
@@ -90,8 +96,12 @@ class LineWriter:
         self._open = self._spilled = False
         self._held = ""
         self.tokens += 1
+        if self._style == "ids" and self._vocabulary is not None and self._vocabulary.fitted != "whole":
+            self.tokens = self._written  # the tokens are the pieces
 
     def _ids(self, ids: list[int]) -> None:
+        if not ids:
+            return
         before = ", " if self._written else ""
         self._stream.write((before + ", ".join(map(str, ids))).encode())
         self._written += len(ids)

@@ -69,13 +69,14 @@ def _decode(data, i, last, own):
 
 
 @kernel
-def scan(data, first, last, own, rows, decay, threshold, reset_potential, soft_reset, potential, ends):
+def scan(data, first, last, own, floor, rows, decay, threshold, reset_potential, soft_reset, potential, ends):
     """Decode data[first:last] and run the neuron -> (characters, number of cuts, stop).
 
     `rows` (P + 2, 2): gain times current, and the gate (open if above 0), by code point; the last row but one is for
     all code points from P, the last for `BREAK`. `decay` None means 1. `potential` (1,) is carried from before to after
-    the bytes. `own`: the bytes come from a Python string, so lone surrogates and `BREAK` are allowed. `ends` needs room
-    for one cut more than there can be. `stop` is `last`, or the first byte of what is not UTF-8.
+    the bytes. `floor`: spikes cut whose gate is above it: -inf for all, 0 for hard resets. `own`: the bytes come from a
+    Python string, so lone surrogates and `BREAK` are allowed. `ends` needs room for one cut more than there can be.
+    `stop` is `last`, or the first byte of what is not UTF-8.
     """
     unknown = rows.shape[0] - 2
     least = _rank(threshold)
@@ -125,14 +126,28 @@ def scan(data, first, last, own, rows, decay, threshold, reset_potential, soft_r
         v = after if u >= threshold else u
         ends[n, 0] = i
         ends[n, 1] = characters
-        n += 1 if _rank(u) >= least else 0
+        n += 1 if (_rank(u) >= least) & (rows[point, 1] > floor) else 0
     potential[0] = v
     return characters, n, i
 
 
 @kernel
 def scan_taps(
-    data, first, last, own, index, rows, gain, decay, threshold, reset_potential, soft_reset, potential, recent, ends
+    data,
+    first,
+    last,
+    own,
+    floor,
+    index,
+    rows,
+    gain,
+    decay,
+    threshold,
+    reset_potential,
+    soft_reset,
+    potential,
+    recent,
+    ends,
 ):
     """`scan` where current and gate are sums over the last k characters, added in the order of their delays.
 
@@ -171,7 +186,7 @@ def scan_taps(
         v = after if u >= threshold else u
         ends[n, 0] = i
         ends[n, 1] = characters
-        n += 1 if _rank(u) >= least else 0
+        n += 1 if (_rank(u) >= least) & (gate > floor) else 0
         if row == separator:
             recent[:] = separator + 1
     potential[0] = v

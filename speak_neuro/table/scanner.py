@@ -58,17 +58,26 @@ class Scanner:
         return Running(np.array([state.potential], dtype=np.float32), recent)
 
     def scan(
-        self, data: ByteArray, first: int, last: int, own: bool, running: Running, ends: npt.NDArray[np.int32]
+        self,
+        data: ByteArray,
+        first: int,
+        last: int,
+        own: bool,
+        running: Running,
+        ends: npt.NDArray[np.int32],
+        hard_only: bool = False,
     ) -> tuple[int, int, int]:
-        """`compiled.scan` of the bytes first..last: fills `ends` -> (characters, cuts, stop)."""
+        """`compiled.scan` of the bytes first..last: fills `ends` -> (characters, cuts, stop).
+
+        With `hard_only` hard resets alone are cuts.
+        """
         from speak_neuro.table import scan as compiled
 
+        where = (data, first, last, own, np.float32(0 if hard_only else -np.inf))
         if self._table.taps == 1:
-            found = compiled.scan(data, first, last, own, self._rows, *self._constants, running.potential, ends)
+            found = compiled.scan(*where, self._rows, *self._constants, running.potential, ends)
         else:
-            found = compiled.scan_taps(
-                data, first, last, own, self._index, self._rows, self._gain, *self._constants, *running, ends
-            )
+            found = compiled.scan_taps(*where, self._index, self._rows, self._gain, *self._constants, *running, ends)
         characters, cuts, stop = found
         return characters, cuts, stop
 

@@ -9,6 +9,10 @@ import numpy.typing as npt
 
 LONGEST = 64
 """Bytes of the longest token that a vocabulary holds; longer ones fall back to bytes."""
+LONGEST_UNIT = 256
+"""Bytes of the longest unit that pieces are fitted into; a longer one is cut, so that a stream need not hold more."""
+UNITS = ("ranges", "tokens")
+"""What pieces can be fitted into: contextual ranges between hard resets, or SPEAK's tokens."""
 
 
 class Slots(NamedTuple):

@@ -110,8 +110,11 @@ class CompiledTable:
         held = self.taps - 1
         return State(potential, (state.recent + text)[-held:] if held else "")
 
-    def spikes(self, text: str, state: State | None = None) -> tuple[npt.NDArray[np.bool_], State]:
-        """Spikes (L,) of the L characters of `text` and the state after them, step by step in plain numpy.
+    def spikes(
+        self, text: str, state: State | None = None, hard_only: bool = False
+    ) -> tuple[npt.NDArray[np.bool_], State]:
+        """Spikes (L,) of the L characters of `text`, with `hard_only` those that reset hard, and the state after them,
+        step by step in plain numpy.
 
         The arithmetic of `reference.gated_lif_step` on scalars; what compiled code is compared with, and used for short
         texts, for which loading compiled code would take longer.
@@ -125,7 +128,7 @@ class CompiledTable:
         for t, (driven, opened) in enumerate(zip(drive, hard, strict=True)):
             v = decay * v + driven
             if v >= threshold:
-                fired[t] = True
+                fired[t] = opened or not hard_only
                 v = reset if opened else v - soft
         return fired, self.after(state, text, v)
 

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
+from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.scanner import BLOCK, ByteArray, Scanner, padded, whole_characters
-from speak_neuro.table.slots import LONGEST
+from speak_neuro.table.slots import LONGEST_UNIT
 from speak_neuro.table.table import CompiledTable, State
 from speak_neuro.table.vocabulary import IdArray, Vocabulary
 from speak_neuro.text import segments
@@ -66,17 +67,20 @@ class TableTokenizer:
             self._scanner = Scanner(self.table)
         return self._scanner
 
-    def spans(self, text: str, unit: str = "character") -> IndexArray:
-        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes."""
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+        """(n, 2) half-open spans [start, end) that partition `text`, in characters or in UTF-8 bytes.
+
+        They are SPEAK's tokens, with `hard_only` the contextual ranges between hard resets.
+        """
         column = _column(unit)
         size = len(text) if column else _utf8_size(text)
         if not self.compiled(len(text)):
-            spikes, _ = self.table.spikes(text)
+            spikes, _ = self.table.spikes(text, None, hard_only)
             found = segments.spans(spikes)
             return found if column else segments.byte_spans(text, found)
         from speak_neuro.table.scan import put_spans
 
-        blocks, _ = self._scanned(text, self.table.start())
+        blocks, _ = self._scanned(text, self.table.start(), hard_only)
         spans = np.empty((sum(len(ends) for ends, *_ in blocks) + 1, 2), np.int64)
         start = n = 0
         for ends, *before in blocks:
@@ -95,12 +99,13 @@ class TableTokenizer:
         """The token ids of `text`, (n,) int32."""
         vocabulary = self._vocabulary()
         if not self.compiled(len(text)):
-            return vocabulary.encode(self.tokens(text))
-        from speak_neuro.table.ids import PADDING, look_up
+            spans = self.spans(text, hard_only=vocabulary.hard_only).tolist()
+            return vocabulary.encode(text[start:end] for start, end in spans)
+        from speak_neuro.table.ids import PADDING
 
         raw = text.encode("utf-8", "surrogatepass")
-        data, size, scanner, slots = padded(raw), len(raw), self.scanner, vocabulary.slots
-        room = min(size, BLOCK) + LONGEST + 2
+        data, size, scanner = padded(raw), len(raw), self.scanner
+        room = min(size, BLOCK) + LONGEST_UNIT + 2
         ends, ids = np.empty((room, 2), np.int32), np.empty(room + PADDING, np.int32)
         sizes = np.empty(0, np.int64)
         found, at, start, spilled = [], 0, 0, False
@@ -108,30 +113,27 @@ class TableTokenizer:
         while at < size:
             last = whole_characters(data, min(at + BLOCK, size))
             view = data[start:]
-            _, cuts, _ = scanner.scan(view, at - start, last - start, True, running, ends)
+            _, cuts, _ = scanner.scan(view, at - start, last - start, True, running, ends, vocabulary.hard_only)
             if last == size and (cuts == 0 or ends[cuts - 1, 0] < size - start):
                 ends[cuts, 0] = size - start
                 cuts += 1
-            count, ahead = look_up(view, 0, ends, cuts, -1, spilled, *slots, ids, sizes)
+            count, ahead = vocabulary.look_up(view, 0, ends, cuts, -1, spilled, ids, sizes)
+            count, ahead, spilled = vocabulary.spill(view, ahead, last - start, spilled and cuts == 0, ids, count)
             found.append(ids[:count].copy())
-            spilled, start, at = spilled and cuts == 0, start + int(ahead), last
-            if spilled or last - start > LONGEST:
-                # The open token is too long for the vocabulary, wherever it ends.
-                found.append(data[start:last].astype(np.int32))
-                spilled, start = True, last
+            start, at = start + ahead, last
         return np.concatenate(found) if found else np.zeros(0, np.int32)
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """The text of ids (n,): the inverse of `encode`."""
         return self._vocabulary().decode(ids)
 
-    def running(self) -> Callable[[str], npt.NDArray[np.bool_]]:
-        """A function that gives the spikes of a text's next characters, call after call."""
+    def running(self, hard_only: bool = False) -> Callable[[str], npt.NDArray[np.bool_]]:
+        """A function that gives the `spikes` of a text's next characters, call after call."""
         state: State | None = None
 
         def spikes(text: str) -> npt.NDArray[np.bool_]:
             nonlocal state
-            fired, state = self.table.spikes(text, state)
+            fired, state = self.table.spikes(text, state, hard_only)
             return fired
 
         return spikes
@@ -158,17 +160,14 @@ class TableTokenizer:
         vocabulary = self._vocabulary()
         if not self.compiled(sum(map(len, texts))):
             return [self.encode(text) for text in texts]
-        from speak_neuro.table.ids import look_up
         from speak_neuro.table.scan import BREAK
-
-        slots = vocabulary.slots
 
         def of_group(data: ByteArray, ends: npt.NDArray[np.int32], texts: int) -> list[IdArray]:
             ids, sizes = np.empty(len(data), np.int32), np.empty(texts, np.int64)
-            count, _ = look_up(data, 0, ends, len(ends), BREAK, False, *slots, ids, sizes)
+            count, _ = vocabulary.look_up(data, 0, ends, len(ends), BREAK, False, ids, sizes)
             return _split(ids[:count], sizes)
 
-        return self._batch(texts, of_group, self.encode, threads)
+        return self._batch(texts, of_group, self.encode, threads, vocabulary.hard_only)
 
     def _batch(
         self,
@@ -176,6 +175,7 @@ class TableTokenizer:
         of_group: Callable[[ByteArray, npt.NDArray[np.int32], int], list[npt.NDArray[Any]]],
         of_long: Callable[[str], npt.NDArray[Any]],
         threads: int,
+        hard_only: bool = False,
     ) -> list[npt.NDArray[Any]]:
         if threads < 1:
             raise ValueError(f"threads is {threads}; allowed: at least 1")
@@ -190,7 +190,7 @@ class TableTokenizer:
             raw = mark.join([text.encode("utf-8", "surrogatepass") for text in group]) + mark
             data = padded(raw)
             ends = np.empty((len(raw) + 1, 2), np.int32)
-            _, cuts, _ = scanner.scan(data, 0, len(raw), True, scanner.start(), ends)
+            _, cuts, _ = scanner.scan(data, 0, len(raw), True, scanner.start(), ends, hard_only)
             return of_group(data, ends[:cuts], len(group))
 
         groups = _groups(texts)
@@ -199,20 +199,22 @@ class TableTokenizer:
         with ThreadPoolExecutor(threads) as pool:
             return [found for part in pool.map(run, groups) for found in part]
 
-    def cuts(self, text: str, state: State | None = None) -> tuple[IndexArray, State]:
-        """(n, 2) ends of the tokens that close in `text`, in bytes and characters, and the state after it."""
+    def cuts(self, text: str, state: State | None = None, hard_only: bool = False) -> tuple[IndexArray, State]:
+        """(n, 2) ends of the tokens, or ranges, that close in `text`, in bytes and characters; the state after it."""
         if not self.compiled(len(text)):
-            spikes, reached = self.table.spikes(text, state)
+            spikes, reached = self.table.spikes(text, state, hard_only)
             at = np.flatnonzero(spikes) + 1
             both = segments.byte_spans(text, np.stack([at, at], axis=1))
             both[:, 1] = at
             return both, reached
         state = state or self.table.start()
-        blocks, potential = self._scanned(text, state)
+        blocks, potential = self._scanned(text, state, hard_only)
         found = [ends + np.array(before, dtype=np.int64) for ends, *before in blocks]
         return np.concatenate(found) if found else np.zeros((0, 2), np.int64), self.table.after(state, text, potential)
 
-    def _scanned(self, text: str, state: State) -> tuple[list[tuple[npt.NDArray[np.int32], int, int]], np.float32]:
+    def _scanned(
+        self, text: str, state: State, hard_only: bool
+    ) -> tuple[list[tuple[npt.NDArray[np.int32], int, int]], np.float32]:
         """The text by compiled code in blocks: their cuts, and the bytes and characters before; then the potential."""
         raw = text.encode("utf-8", "surrogatepass")
         data, size = padded(raw), len(raw)
@@ -221,7 +223,7 @@ class TableTokenizer:
         found, at_byte, at_character = [], 0, 0
         while at_byte < size:
             last = whole_characters(data, min(at_byte + BLOCK, size))
-            characters, cuts, _ = self.scanner.scan(data[at_byte:], 0, last - at_byte, True, running, ends)
+            characters, cuts, _ = self.scanner.scan(data[at_byte:], 0, last - at_byte, True, running, ends, hard_only)
             found.append((ends[:cuts].copy(), at_byte, at_character))
             at_byte, at_character = last, at_character + characters
         return found, running.potential[0]
@@ -305,5 +307,5 @@ def load(
 ) -> TableTokenizer:
     """The tokenizer of a table file, with token ids when a vocabulary (or its file) is given."""
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        vocabulary = Vocabulary.load(vocabulary)
+        vocabulary = load_vocabulary(vocabulary)
     return TableTokenizer(CompiledTable.read(path), vocabulary, backend)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,9 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.table.slots import LONGEST, Slots, empty_slots
 
 IdArray = npt.NDArray[np.int32]
+Kind = TypeVar("Kind", bound="Vocabulary")
 
 SCHEMA_VERSION = 1
-FORMAT = "speak_neuro vocabulary"
 BYTES = 256
 _ADVICE = "make one with speak-tokenize --build-vocabulary"
 
@@ -39,6 +39,10 @@ class Vocabulary:
     """The tokens of ids 256, 257, ..., each of 2 to `LONGEST` bytes, each once."""
     counts: npt.NDArray[np.int64]
     """How often the corpus held each."""
+
+    FORMAT: ClassVar[str] = "speak_neuro vocabulary"
+    KEYS: ClassVar[tuple[str, ...]] = ()
+    """What `header` holds."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", np.asarray(self.counts, dtype=np.int64))
@@ -66,22 +70,39 @@ class Vocabulary:
         return BYTES + len(self.tokens)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Vocabulary):
+        if type(other) is not type(self):
             return NotImplemented
-        return self.tokens == other.tokens and np.array_equal(self.counts, other.counts)
+        assert isinstance(other, Vocabulary)
+        same = self.header() == other.header() and self.tokens == other.tokens
+        return same and np.array_equal(self.counts, other.counts)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what use has computed: the same vocabulary is the same bytes, so a cache's key holds."""
-        return {"tokens": self.tokens, "counts": self.counts}
+        return {"tokens": self.tokens, "counts": self.counts, **self.header()}
+
+    @property
+    def fitted(self) -> str:
+        """What ids are fitted into: "whole" tokens, each an id or its bytes; see `speak_neuro.table.pieces`."""
+        return "whole"
+
+    @property
+    def hard_only(self) -> bool:
+        """Whether the units to encode end at hard resets alone, not at every spike."""
+        return self.fitted == "ranges"
+
+    def header(self) -> dict[str, Any]:
+        """What a file says beside the tokens."""
+        return {}
 
     @cached_property
     def _ids(self) -> dict[bytes, int]:
         return {token: BYTES + index for index, token in enumerate(self.tokens)}
 
     @cached_property
-    def _bytes(self) -> tuple[bytes, ...]:
+    def all(self) -> tuple[bytes, ...]:
+        """The bytes of every id."""
         return (*(bytes([value]) for value in range(BYTES)), *self.tokens)
 
     def encode(self, tokens: Iterable[str | bytes]) -> IdArray:
@@ -100,7 +121,7 @@ class Vocabulary:
             raise ValueError(f"ids have shape {array.shape} and type {array.dtype}; allowed: (n,) integers")
         if array.size and not (array.min() >= 0 and array.max() < len(self)):
             raise ValueError(f"ids run from {array.min()} to {array.max()}; allowed: 0 to {len(self) - 1}")
-        parts = self._bytes
+        parts = self.all
         return b"".join([parts[index] for index in array.tolist()])
 
     def decode(self, ids: npt.ArrayLike) -> str:
@@ -122,6 +143,40 @@ class Vocabulary:
         insert_all(blob, offsets, slots)
         return Slots(slots, offsets, blob)
 
+    def look_up(
+        self,
+        data: npt.NDArray[np.uint8],
+        start: int,
+        ends: npt.NDArray[np.int32],
+        cuts: int,
+        separator: int,
+        spilled: bool,
+        ids: IdArray,
+        sizes: npt.NDArray[np.int64],
+    ) -> tuple[int, int]:
+        """Compiled: the ids of the units that close at `ends` -> (number of ids, start of the unit after them).
+
+        `spilled`: the first unit's beginning went before, see `spill`. `sizes[k]` becomes the number of ids of the k-th
+        text that ends here.
+        """
+        from speak_neuro.table.ids import look_up
+
+        count, ahead = look_up(data, start, ends, cuts, separator, spilled, *self.slots, ids, sizes)
+        return int(count), int(ahead)
+
+    def spill(
+        self, data: npt.NDArray[np.uint8], start: int, last: int, spilled: bool, ids: IdArray, count: int
+    ) -> tuple[int, int, bool]:
+        """What is decided of the open unit data[start:last], put behind `count` ids -> (number of ids, start of the
+        rest, whether the unit goes on as bytes).
+
+        A token that is too long for the vocabulary becomes bytes, wherever it ends.
+        """
+        if spilled or last - start > LONGEST:
+            ids[count : count + last - start] = data[start:last]
+            return count + last - start, last, True
+        return count, start, False
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically; the same vocabulary gives the same bytes."""
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -129,13 +184,16 @@ class Vocabulary:
             "lengths": np.array([len(token) for token in self.tokens], dtype=np.uint8),
             "counts": self.counts,
         }
-        write_arrays(path, arrays, FORMAT, SCHEMA_VERSION, {})
+        write_arrays(path, arrays, self.FORMAT, SCHEMA_VERSION, self.header())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
-        """Read and check a vocabulary; every departure is one SpeakError line naming the file and the field."""
+    def load(cls: type[Kind], path: str | os.PathLike[str]) -> Kind:
+        """Read and check a vocabulary; every departure is one SpeakError line naming the file and the field.
+
+        Of this class; `speak_neuro.table.load_vocabulary` reads files of either kind.
+        """
         dtypes = {"bytes": "uint8", "lengths": "uint8", "counts": "int64"}
-        arrays, _ = read_arrays(path, dtypes, FORMAT, SCHEMA_VERSION, _ADVICE)
+        arrays, header = read_arrays(path, dtypes, cls.FORMAT, SCHEMA_VERSION, _ADVICE)
         ends = np.cumsum(arrays["lengths"], dtype=np.int64)
         held = int(ends[-1]) if ends.size else 0
         if held != arrays["bytes"].size:
@@ -144,6 +202,6 @@ class Vocabulary:
         starts = (ends - arrays["lengths"]).tolist()
         try:
             tokens = tuple(raw[start:end] for start, end in zip(starts, ends.tolist(), strict=True))
-            return cls(tokens, arrays["counts"])
+            return cls(tokens, arrays["counts"], **{key: header.get(key) for key in cls.KEYS})
         except ValueError as error:
             raise SpeakError(f"{path}: {error}; {_ADVICE}") from None

@@ -18,7 +18,7 @@ from speak_neuro.table.scanner import padded
 from speak_neuro.table.slots import LONGEST
 from speak_neuro.table.token_counter import TokenCounter
 from speak_neuro.table.tokenizer import TableTokenizer
-from speak_neuro.table.vocabulary import BYTES, FORMAT, SCHEMA_VERSION, Vocabulary
+from speak_neuro.table.vocabulary import BYTES, SCHEMA_VERSION, Vocabulary
 
 COUNTS = {b"the": 9, b"and": 9, "é".encode(): 3, b"a": 100, b"x" * 65: 50, b"once": 1, b"\xed\xa0\x80": 2, b"": 4}
 
@@ -84,7 +84,7 @@ def test_files(tmp_path: Path) -> None:
 def test_bad_files(tmp_path: Path, arrays: dict[str, list[int]], message: str) -> None:
     dtypes = {"bytes": np.uint8, "lengths": np.uint8, "counts": np.int64}
     typed = {name: np.array(value, dtype=dtypes[name]) for name, value in arrays.items()}
-    write_arrays(tmp_path / "v", typed, FORMAT, SCHEMA_VERSION, {})
+    write_arrays(tmp_path / "v", typed, Vocabulary.FORMAT, SCHEMA_VERSION, {})
     with pytest.raises(SpeakError) as caught:
         Vocabulary.load(tmp_path / "v")
     assert message in str(caught.value)
