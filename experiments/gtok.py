@@ -14,7 +14,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from speak_neuro.config import SAMPLED, RunConfig
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.training.checks import add_run_flags, check_folder, check_same_system, check_settings, unread
 from speak_neuro.training.launch import end_as_one, speak_once
-from speak_neuro.training.presets import PRESETS, faithful
+from speak_neuro.training.presets import PRESETS, faithful, with_adam
 from speak_neuro.training.run_data import Data, add_data_flags, read_data
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
@@ -86,9 +86,12 @@ def check_request(arguments: argparse.Namespace, folder: Path) -> None:
 def settings(arguments: argparse.Namespace, folder: Path) -> tuple[Run | None, RunConfig]:
     """The run to resume, if any, and the configuration."""
     if not arguments.resume:
-        config = override(PRESETS[arguments.preset or "smoke"], arguments)
+        preset = arguments.preset or "smoke"
+        config = override(PRESETS[preset], arguments)
         if arguments.faithful:
-            config = override(faithful(config), arguments)
+            config = override(faithful(config, preset), arguments)
+        elif config.training.optimiser == "adam":
+            config = override(with_adam(config, preset), arguments)
         check_settings(config)
         return None, config
     from speak_neuro.systems.run_folder import read_run
@@ -137,11 +140,15 @@ def prepare(
 
 def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:
     """`train`, as one of the processes `ranks`. The first reads and writes the folder and speaks."""
+    from speak_neuro.common.device import choose_precision, describe_device
+
     with ranks.agreed():
         if ranks.first:
             check_request(arguments, folder)
     with ranks.agreed():
         run, config = settings(arguments, folder)
+        precision = choose_precision(config.training.precision, device)
+        config = replace(config, training=replace(config.training, precision=precision))  # config.json tells which
         ranks.check_batch(config.training.batch)
     data = prepare(arguments, folder, run, config, ranks, device)
     if ranks.first:
@@ -153,7 +160,6 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     import torch
     from tqdm import tqdm
 
-    from speak_neuro.common.device import describe_device
     from speak_neuro.systems.run_folder import STATE, start_from, write_config
     from speak_neuro.systems.system import System
     from speak_neuro.training.evaluation import evaluate

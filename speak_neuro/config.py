@@ -126,9 +126,23 @@ class TrainingConfig:
     steps: int = option(1000, "optimiser steps", 1)
     batch: int = option(16, "windows per step", 1)
     window: int = option(256, "characters per window", 2)
-    learning_rate: float = option(1e-3, "peak learning rate of the language model", 0.0)
+    optimiser: str = option(
+        "adam",
+        "muon: for the matrices of the language model's layers, with Adam for the rest; adam: for all, as DTP",
+        choices=("muon", "adam"),
+        added=True,
+    )
+    learning_rate: float = option(1e-3, "peak learning rate of the language model; with muon, of what Adam trains", 0.0)
+    matrix_learning_rate: float = option(0.02, "peak learning rate of muon's matrices", 0.0, added=True)
     tokenizer_learning_rate: float = option(1e-3, "peak learning rate of the tokenizer", 0.0)
-    warmup: int = option(50, "steps of linear warm-up before the cosine", 0)
+    beta2: float = option(
+        0.999, "Adam's average of squared gradients: what a step keeps of it", 0.0, 0.9999, added=True
+    )
+    warmup: int = option(50, "steps of linear warm-up before the schedule", 0)
+    schedule: str = option(
+        "cosine", "how the learning rates fall to zero after the warm-up", choices=("cosine", "linear"), added=True
+    )
+    cooldown: float = option(1.0, "schedule linear: share of its steps in which the rates fall", 1e-3, 1.0, added=True)
     clip: float = option(0.25, "gradient norm limit of the language model", 1e-6)
     tokenizer_clip: float = option(0.25, "gradient norm limit of the tokenizer", 1e-6)
     drive: str = option(
@@ -193,7 +207,11 @@ class TrainingConfig:
     evaluate_characters: int = option(20000, "validation characters per evaluation", 64)
     test_characters: int = option(0, "characters of the test text that are scored; 0 for all", 0, added=True)
     seed: int = option(1111, "seed of everything random", 0)
-    precision: str = option("float32", "language model arithmetic", choices=("float32", "bfloat16"))
+    precision: str = option(
+        "float32",
+        "language model arithmetic; auto: bfloat16 where the device has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
 
     def __post_init__(self) -> None:
         validate(self)

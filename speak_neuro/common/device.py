@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from speak_neuro.common.provenance import device_name
@@ -29,6 +31,22 @@ def choose_device(name: str) -> torch.device:
                 f"--device is {name!r}, but torch finds {count} CUDA device(s); allowed: cuda:0 to cuda:{count - 1}"
             )
     return device
+
+
+@functools.lru_cache(maxsize=8)
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices by instructions of its own."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The arithmetic called `name`; "auto" takes bfloat16 where the device has it."""
+    if name != "auto":
+        return name
+    return "bfloat16" if has_bfloat16(device) else "float32"
 
 
 def describe_device(device: torch.device) -> str:

@@ -57,17 +57,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise SpeakError(f"{path}: not a whole safetensors file ({error}); restore it or train again") from None
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: torch.optim.Optimizer, called: str = "optimiser") -> dict[str, Tensor]:
     """The optimiser's state as named tensors."""
     state = optimiser.state_dict()["state"]
-    return {f"optimiser.{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+    return {f"{called}.{index}.{name}": value for index, values in state.items() for name, value in values.items()}
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], called: str = "optimiser") -> None:
     """The inverse of `optimiser_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimiser."):
+        if key.startswith(f"{called}."):
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -27,14 +27,13 @@ from speak_neuro.supervision.entropy import character_entropy
 from speak_neuro.systems.gumbel import binomial_prior_loss
 from speak_neuro.systems.segmenters import SUPERVISED, Predictor
 from speak_neuro.training.draws import uniform_draws
+from speak_neuro.training.optimiser import schedule
 from speak_neuro.training.rate import highest, move
 from speak_neuro.training.trainer import (
     Trainer,
     language_model_precision,
     next_character_nats,
     read_batch,
-    schedule,
-    set_learning_rates,
 )
 
 
@@ -59,7 +58,7 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
     kind = run.tokenizer.kind
     if kind in SAMPLED and trainer.step < config.exemplar_steps:
         kind = "dtp-unigram"
-    set_learning_rates(trainer)
+    trainer.optimiser.set_rates(trainer.step)
     with record_function("speak.data"):
         _, ids, following, targets = read_batch(trainer)
     auxiliary = torch.zeros((), device=ids.device)
@@ -87,7 +86,7 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
                 targets = entropy_peaks(character_entropy(logits.detach()))
             auxiliary = boundary_loss(run, logit, targets)
     with record_function("speak.backward"):
-        trainer.optimiser.zero_grad(set_to_none=True)
+        trainer.optimiser.zero_grad()
         (model_loss + auxiliary).backward()  # type: ignore[no-untyped-call]
         ranks.start_average(system.parameters())()
     with record_function("speak.optimiser"):
@@ -111,7 +110,7 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
         "bpc": lm / math.log(2),
         "sf": closed.numel() * ranks.world / max(n_closed, 1.0),
         "gradient_norm": gradient,
-        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+        "learning_rate": trainer.optimiser.learning_rate,
     }
     if kind in SUPERVISED:
         record["target_f1"] = 2 * n_matched / max(n_closed + n_target, 1.0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the command's --help does not wait for torch
     from speak_neuro.text.alphabet import Alphabet
 
 # Not read again after a run has begun, so that a change would only make config.json wrong; or part of what is saved.
-FIXED_AT_START = ("exemplar_vocabulary", "seed", "drive", "target_sf")
+FIXED_AT_START = ("exemplar_vocabulary", "seed", "drive", "target_sf", "optimiser")
 
 
 def check_same_system(folder: Path, old: RunConfig, new: RunConfig) -> None:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from speak_neuro.common.device import choose_precision
 from speak_neuro.model.hourglass import Hourglass
 from speak_neuro.systems.system import System
 from speak_neuro.text.metrics import bits_per_character, boundary_scores, shortening_factor
@@ -55,19 +56,21 @@ def evaluate(
     stride: int | None = None,
     growing: bool = False,
     ranks: Ranks = ALONE,
+    precision: str = "float32",
 ) -> Evaluation:
     """Score a contiguous text of at least two characters. The system's mode is restored afterwards.
 
     `window`, `stride` and `growing` say which windows read the text (`sliding.views`). `batch` windows are computed
     together, which changes a result by no more than rounding. Several processes take turns with the batches, which
-    stay the same; all return the same result.
+    stay the same; all return the same result. A `precision` of bfloat16 is
+    faster, and a little off.
     """
     if ids.size < 2:
         raise ValueError(f"text has {ids.size} characters; allowed: at least 2")
     device = next(system.parameters()).device
     cuda = [device] if device.type == "cuda" else []
     sampled = getattr(system.boundary_module, "sampled", False)
-    training = system.training
+    training, low = system.training, choose_precision(precision, device) == "bfloat16"
     system.eval()
     size = int(ids.size)
     plan = views(size, window, stride, growing)
@@ -83,13 +86,15 @@ def evaluate(
             seen = ids[view.start : view.end + 1]
             padded[row, : len(seen)] = seen
         rows = torch.from_numpy(padded).to(device)
-        hidden = system.language_model.pre(rows[:, :-1])
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            hidden = system.language_model.pre(rows[:, :-1])
         with torch.random.fork_rng(cuda, enabled=sampled):
             if sampled:  # boundaries that are drawn are the same whenever and in whichever process
                 torch.manual_seed(first)
-            found = system.segment(rows[:, :-1], hidden)
+            found = system.segment(rows[:, :-1], hidden.float())
         scored_under = [found.boundaries, torch.zeros_like(found.boundaries)][: len(nats)]
-        losses = [_losses(system.language_model, hidden, each, rows[:, 1:]) for each in scored_under]
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            losses = [_losses(system.language_model, hidden, each, rows[:, 1:]) for each in scored_under]
         gate = None if found.hard is None else found.hard.cpu().numpy()
         fired = found.boundaries.cpu().numpy()
         for row, view in enumerate(part):

@@ -111,8 +111,9 @@ def fit(
                 done = trainer.step == config.steps
                 # The finished run's rate is set on more text, since it stays.
                 shown = valid_ids[: max(count, CALIBRATION_CHARACTERS) if done else count]
+                part, low = valid_ids[:count], config.precision
                 with at_target(trainer.system, shown, config.window, keep=done):
-                    found = evaluate(trainer.system, valid_ids[:count], config.window, exemplar, ranks=ranks)
+                    found = evaluate(trainer.system, part, config.window, exemplar, ranks=ranks, precision=low)
                 measured = {f"valid_{name}": value for name, value in asdict(found).items()}
                 record({"step": trainer.step, **measured, "seconds": round(trainer.seconds, 3)})
             stop = ranks.any(interrupted())

@@ -6,16 +6,27 @@ import dataclasses
 
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 
+# How every preset trains its language model; what was tried is in experiments/LOG.md, 2026-11-28.
+RECIPE = TrainingConfig(
+    optimiser="muon",
+    matrix_learning_rate=0.02,
+    learning_rate=8e-3,
+    beta2=0.95,
+    schedule="linear",
+    clip=1.0,
+    precision="auto",
+)
+
 # A few minutes on two cores: every mechanism alive, no claim to quality.
 SMOKE = RunConfig(
     neuron=NeuronConfig(),
     tokenizer=TokenizerConfig(encoder="window", encoder_width=128, context=6),
     model=ModelConfig(width=128, heads=4, inner=512, pre_layers=1, shortened_layers=2, post_layers=1),
-    training=TrainingConfig(
+    training=dataclasses.replace(
+        RECIPE,
         steps=600,
         batch=16,
         window=256,
-        learning_rate=1e-3,
         tokenizer_learning_rate=5e-4,
         reset_positive_weight=2.0,
         evaluate_every=100,
@@ -26,11 +37,11 @@ SMOKE = RunConfig(
 SMALL = RunConfig(
     tokenizer=TokenizerConfig(encoder="window", encoder_width=192, context=8),
     model=ModelConfig(width=192, heads=6, inner=768, pre_layers=1, shortened_layers=3, post_layers=1),
-    training=TrainingConfig(
+    training=dataclasses.replace(
+        RECIPE,
         steps=1500,
         batch=16,
         window=256,
-        learning_rate=1e-3,
         tokenizer_learning_rate=5e-4,
         warmup=100,
         reset_positive_weight=2.0,
@@ -47,11 +58,11 @@ COMPARE = RunConfig(
     neuron=NeuronConfig(decay=0.25),
     tokenizer=TokenizerConfig(encoder="window", encoder_width=256, context=12),
     model=ModelConfig(width=256, heads=4, inner=1024, pre_layers=1, shortened_layers=6, post_layers=1),
-    training=TrainingConfig(
+    training=dataclasses.replace(
+        RECIPE,
         steps=3000,
         batch=32,
         window=512,
-        learning_rate=1e-3,
         tokenizer_learning_rate=5e-4,
         warmup=200,
         reset_positive_weight=2.0,
@@ -59,7 +70,6 @@ COMPARE = RunConfig(
         proxy_steps=300,
         evaluate_every=250,
         evaluate_characters=100_000,
-        precision="bfloat16",
     ),
 )
 
@@ -77,7 +87,6 @@ COMPARE_CPU = dataclasses.replace(
         proxy_steps=0,  # a quiet start costs more than it gives where there is so little time to leave it
         evaluate_every=200,
         evaluate_characters=20_000,
-        precision="float32",
     ),
 )
 
@@ -97,18 +106,17 @@ DTP = ModelConfig(
 GPU = RunConfig(
     tokenizer=TokenizerConfig(encoder="hourglass"),
     model=dataclasses.replace(DTP, shortened_layers=4),
-    training=TrainingConfig(
+    training=dataclasses.replace(
+        RECIPE,
         steps=20000,
         batch=32,
         window=1024,
-        learning_rate=5e-4,
         tokenizer_learning_rate=5e-4,
         warmup=1000,
         temperature=4.0,
         acceptance_share=0.2,  # with dropout a decision takes a pass of its own, a third of a step
         evaluate_every=1000,
         evaluate_characters=200000,
-        precision="bfloat16",
     ),
 )
 
@@ -116,31 +124,48 @@ GPU = RunConfig(
 PAPER = RunConfig(
     tokenizer=TokenizerConfig(encoder="hourglass"),
     model=DTP,
-    training=TrainingConfig(
+    training=dataclasses.replace(
+        RECIPE,
         steps=200_000,
         batch=8,
         window=2048,
-        learning_rate=2.5e-4,
         tokenizer_learning_rate=2.5e-4,
         warmup=4000,
         temperature=8.0,
         acceptance_share=0.2,
         evaluate_every=2000,
         evaluate_characters=500_000,
-        precision="bfloat16",
     ),
 )
 
 PRESETS = {"smoke": SMOKE, "small": SMALL, "compare": COMPARE, "compare-cpu": COMPARE_CPU, "gpu": GPU, "paper": PAPER}
 
 
+ADAM_RATES = {"smoke": 1e-3, "small": 1e-3, "compare": 1e-3, "compare-cpu": 1e-3, "gpu": 5e-4, "paper": 2.5e-4}
+
+
+def with_adam(config: RunConfig, preset: str) -> RunConfig:
+    """`config` trained by DTP's optimiser: one Adam for all, at the preset's rate for it."""
+    training = dataclasses.replace(
+        config.training,
+        optimiser="adam",
+        learning_rate=ADAM_RATES[preset],
+        beta2=0.999,
+        schedule="cosine",
+        cooldown=1.0,
+        clip=0.25,
+    )
+    return dataclasses.replace(config, training=training)
+
+
 DTP_TEST_CHARACTERS = 500 * 16 * 512
 """DTP's evaluation stops after 500 batches of 16 windows of 512 scored characters, in the final test too."""
 
 
-def faithful(config: RunConfig) -> RunConfig:
+def faithful(config: RunConfig, preset: str) -> RunConfig:
     """The letter of the paper where it trains at all (docs/equations.md lists the rest), and for the systems it is
     compared with what their published code does (docs/systems.md)."""
+    config = with_adam(config, preset)
     model = dataclasses.replace(config.model, norm="post")
     if config.tokenizer.kind != "speak":
         return dataclasses.replace(

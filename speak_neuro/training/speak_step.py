@@ -37,6 +37,7 @@ from speak_neuro.supervision.losses import (
     spike_loss,
 )
 from speak_neuro.tokenizer.module import Boundaries
+from speak_neuro.training.optimiser import schedule, tokenizer_parameters
 from speak_neuro.training.rate import move
 from speak_neuro.training.sliding import default_stride
 from speak_neuro.training.trainer import (
@@ -44,9 +45,6 @@ from speak_neuro.training.trainer import (
     language_model_precision,
     next_character_nats,
     read_batch,
-    schedule,
-    set_learning_rates,
-    tokenizer_parameters,
 )
 
 CURRENT_WEIGHT = 10.0
@@ -55,7 +53,7 @@ CURRENT_WEIGHT = 10.0
 def speak_step(trainer: Trainer) -> dict[str, float]:
     """SPEAK's step. Its parts carry names for torch.profiler, `speak.*` (experiments/bench/profile_step.py)."""
     system, config, ranks = trainer.system.train(), trainer.config, trainer.ranks
-    set_learning_rates(trainer)
+    trainer.optimiser.set_rates(trainer.step)
     with record_function("speak.data"):
         starts, ids, following, proxy = read_batch(trainer)
 
@@ -88,7 +86,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
             loss = loss + rate_hinge(ranks.mean(found.spikes.mean()), config.rate_limit)
 
     with record_function("speak.backward"):
-        trainer.optimiser.zero_grad(set_to_none=True)
+        trainer.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         average = ranks.start_average(system.parameters())  # the gradients travel while acceptance is decided
     decision: dict[str, float] = {}
@@ -123,7 +121,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         "fire_mix": fire_mix,
         "rest_mix": rest_mix,
         "gradient_norm": norm,
-        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+        "learning_rate": trainer.optimiser.learning_rate,
         **decision,
     }
 

@@ -7,8 +7,6 @@ The steps themselves are in `speak_step` and `baselines`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.common.tensors import apply_tensors, optimiser_tensors, restore_optimiser
+from speak_neuro.common.device import choose_precision
+from speak_neuro.common.tensors import apply_tensors
 from speak_neuro.config import TrainingConfig
 from speak_neuro.corpus.windows import WindowSampler, windows
 from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.systems.system import System
 from speak_neuro.training.distributed import ALONE, Ranks
+from speak_neuro.training.optimiser import RunOptimiser
 
 Ids = npt.NDArray[Any]
 
@@ -38,7 +38,7 @@ class Trainer:
     proxy: ProxyStore | None
     """SPEAK's proxy spikes, or the exemplar's boundaries that dtp-unigram learns; None for systems without a target."""
     sampler: WindowSampler
-    optimiser: torch.optim.Adam
+    optimiser: RunOptimiser
     ranks: Ranks = ALONE
     step: int = 0
     seconds: float = 0.0
@@ -54,13 +54,8 @@ class Trainer:
             raise ValueError(f"text has {len(ids)} characters; allowed: at least window + 1 = {config.window + 1}")
         if proxy is None and system.config.needs_exemplar:
             raise ValueError(f"proxy is None; allowed for {system.config.tokenizer.kind}: a ProxyStore of the text")
-        groups = [{"params": list(system.language_model.parameters()), "lr": config.learning_rate}]
-        if own := list(tokenizer_parameters(system)):
-            groups.append({"params": own, "lr": config.learning_rate})  # `set_learning_rates` gives each its own
-        device = next(system.parameters()).device
-        optimiser = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
         sampler = WindowSampler(len(ids), config.window, config.batch, config.seed)
-        return cls(system, config, ids, proxy, sampler, optimiser, ranks)
+        return cls(system, config, ids, proxy, sampler, RunOptimiser(system, config), ranks)
 
     @property
     def device(self) -> torch.device:
@@ -69,7 +64,7 @@ class Trainer:
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything a resume needs, as tensors and JSON values."""
         tensors = {f"system.{name}": value for name, value in self.system.state_dict().items()}
-        tensors.update(optimiser_tensors(self.optimiser))
+        tensors.update(self.optimiser.tensors())
         if self.proxy is not None:
             tensors["proxy"] = torch.from_numpy(np.array(self.proxy.snapshot()))
         return tensors, {"step": self.step, "seconds": self.seconds}
@@ -78,34 +73,11 @@ class Trainer:
         """The inverse of `snapshot`."""
         system = {name[7:]: value for name, value in tensors.items() if name.startswith("system.")}
         apply_tensors(self.system, system, where)
-        restore_optimiser(self.optimiser, tensors)
+        self.optimiser.restore(tensors)
         if self.proxy is not None:
             self.proxy.restore(tensors["proxy"].numpy())
         self.step = int(metadata["step"])
         self.seconds = float(metadata.get("seconds", 0.0))
-
-
-def tokenizer_parameters(system: System) -> Iterator[nn.Parameter]:
-    """Parameters of the tokenizer's group: encoder, readouts and learned mixes, or those of another segmenter."""
-    yield from (p for p in system.boundary_module.parameters() if p.requires_grad)
-    if system.is_speak:
-        yield from (p for p in system.mixes.parameters() if p.requires_grad)
-
-
-def schedule(step: int, config: TrainingConfig) -> float:
-    """Factor on the peak learning rates: linear warm-up, then a cosine to zero at the last step."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def set_learning_rates(trainer: Trainer) -> None:
-    """This step's rates. Systems other than SPEAK have one for all, as DTP."""
-    config = trainer.config
-    own = config.tokenizer_learning_rate if trainer.system.is_speak else config.learning_rate
-    for group, peak in zip(trainer.optimiser.param_groups, (config.learning_rate, own), strict=False):
-        group["lr"] = peak * schedule(trainer.step, config)
 
 
 def read_batch(trainer: Trainer) -> tuple[npt.NDArray[np.int64], Tensor, Tensor, Tensor]:
@@ -121,7 +93,8 @@ def read_batch(trainer: Trainer) -> tuple[npt.NDArray[np.int64], Tensor, Tensor,
 
 
 def language_model_precision(trainer: Trainer) -> torch.autocast:
-    return torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.config.precision == "bfloat16")
+    chosen = choose_precision(trainer.config.precision, trainer.device)
+    return torch.autocast(trainer.device.type, torch.bfloat16, enabled=chosen == "bfloat16")
 
 
 def next_character_nats(logits: Tensor, following: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.systems.run_folder import STATE
 from speak_neuro.training.fit import train_step
 from speak_neuro.training.metrics_log import read_metrics
+from speak_neuro.training.optimiser import schedule
 from speak_neuro.training.speak_step import decides
-from speak_neuro.training.trainer import Trainer, schedule
+from speak_neuro.training.trainer import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_curve.json"
 
