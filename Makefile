@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo test test-slow lint format bench docs clean
 
 help:
 	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make bench      benchmarks, each behind its parity check"
+	@echo "make docs       the documentation as a site in build/site, without a warning"
 	@echo "make setup      only create .venv"
 	@echo "make clean      remove .venv and build output; runs/ stays"
 
@@ -25,7 +26,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml .ci/constraints.txt .ci/readers.txt
 	@python=$$(.ci/find-python) && echo "setting up $(VENV) with $$python" && \
 	    { [ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || "$$python" -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[lava,hf,stats,viz,scale,dev]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[lava,hf,stats,viz,scale,dev,docs]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement .ci/readers.txt
 	@touch $@
 
@@ -62,6 +63,13 @@ bench: $(STAMP)
 	done
 	$(BIN)/python experiments/bench/profile_step.py --json experiments/results/bench/profile_step.json
 	$(BIN)/python experiments/bench/plot.py
+
+# The reference is read from the sources at the names that they are imported by.
+docs: $(STAMP)
+	rm -rf build/typecheck && mkdir -p build/typecheck
+	cp -r speak_neuro build/typecheck/ && cp -r export sim build/typecheck/speak_neuro/
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

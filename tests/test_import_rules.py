@@ -23,6 +23,7 @@ neuron.fused
 neuron
 config
 text
+pictures
 corpus
 table
 testing
@@ -33,6 +34,8 @@ systems
 training
 inference
 cli
+generate_cli
+plot_cli
 rtok
 rtok.text
 rtok.pretrained
@@ -76,7 +79,7 @@ sim.cli
 
 # Unit or module -> packages it must not name in any import, at any depth.
 TORCH = ("torch", "snntorch", "nirtorch")
-NO_TORCH = ("text", "corpus", "table", "export.files", "export.graphs", "sim")
+NO_TORCH = ("text", "pictures", "corpus", "table", "export.files", "export.graphs", "sim")
 NO_TORCH_MODULES = (
     "errors",
     "config",

@@ -1,4 +1,4 @@
-"""One picture of the benchmarks' results.
+"""One picture of the benchmarks' results: how many times as fast as what they are compared with.
 
     python experiments/bench/plot.py --results experiments/results --out docs/benchmarks.png
 
@@ -18,7 +18,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import MissingExtra, SpeakError
 
-OWN, PEER = "#2277aa", "#999999"
+OWN, PEER = "#0072b2", "#a85400"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def plot(arguments: argparse.Namespace) -> int:
         if file.exists():
             try:
                 record = json.loads(file.read_text(encoding="utf-8"))
-                found.append((panel, record["metrics"], record["device"]))
+                found.append((*panel(record["metrics"]), counted(record["device"])))
             except (ValueError, KeyError, TypeError) as error:
                 raise SpeakError(f"{file}: not a benchmark's result ({error!r}); run make bench again") from error
     if not found:
@@ -46,50 +46,87 @@ def plot(arguments: argparse.Namespace) -> int:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
-    figure = Figure(figsize=(5 * len(found), 3.2), layout="constrained")
+    heights = [len(rows) for _, rows, _ in found]
+    figure = Figure(figsize=(8.9, 0.34 * sum(heights) + 0.95 * len(found) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (panel, metrics, device) in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
-        panel(axes, metrics)
-        axes.set_title(f"{axes.get_title()}\n{device}", fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+    panels = figure.subplots(len(found), 1, squeeze=False, height_ratios=[height + 1 for height in heights])[:, 0]
+    limit = max(ratio for _, rows, _ in found for _, ratio in rows)
+    for axes, (title, rows, device) in zip(panels, found, strict=True):
+        dots(axes, rows, title, device, limit)
+    panels[-1].set_xlabel("times as fast (1: level)", fontsize=9)
     with atomic_write(arguments.out) as stream:
         figure.savefig(stream, format="png", dpi=100)
     print(arguments.out)
     return 0
 
 
-def bars(axes: Any, values: dict[str, float], own: Callable[[str], bool], title: str, unit: str) -> None:
-    """One horizontal bar each on a logarithmic axis, the first on top."""
-    names = list(values)[::-1]
-    drawn = axes.barh(names, [values[name] for name in names], color=[OWN if own(name) else PEER for name in names])
-    axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=8)
+def counted(device: str) -> str:
+    """The device with its cores in English."""
+    return device.replace(", 1 cores", ", 1 core")
+
+
+def dots(axes: Any, rows: list[tuple[str, float]], title: str, device: str, limit: float) -> None:
+    """One dot a row at its ratio and a line to it from 1, the largest on top: a logarithmic axis has no zero."""
+    rows = sorted(rows, key=lambda row: row[1])
+    for y, (_, ratio) in enumerate(rows):
+        colour = OWN if ratio >= 1 else PEER
+        axes.plot([1, ratio], [y, y], color=colour, linewidth=1.6, alpha=0.6)
+        axes.plot(ratio, y, "o" if ratio >= 1 else "s", color=colour, markersize=6)
+        side = ("left", 7) if ratio >= 1 else ("right", -7)
+        place = {"textcoords": "offset points", "ha": side[0], "va": "center"}
+        axes.annotate(plain(ratio), (ratio, y), (side[1], 0), fontsize=9, **place)
+    axes.axvline(1, color="#555555", linewidth=0.9)
     axes.set_xscale("log")
-    axes.margins(x=0.2)
-    axes.set_title(title)
-    axes.set_xlabel(unit, fontsize=8)
+    axes.set_xlim(0.5, limit * 2.6)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.set_title(f"{title}  ({device})", fontsize=9.5, loc="left")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def scan(axes: Any, metrics: dict[str, Any]) -> None:
-    size = f"{metrics['batch']} x {metrics['length']}"
-    bars(axes, metrics["milliseconds"], lambda name: name.startswith("fused"), f"neuron over {size}", "milliseconds")
+def plain(ratio: float) -> str:
+    """Three digits without an exponent."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
-def step(axes: Any, metrics: dict[str, Any]) -> None:
-    values = {}
-    for size, found in metrics["models"].items():
-        values[f"{size}: plain model"], values[f"{size}: package's"] = found["plain_wall_ms"], found["ours_wall_ms"]
+def scan(metrics: dict[str, Any]) -> tuple[str, list[tuple[str, float]]]:
+    """The fused neuron against other loops over the same positions."""
+    ratios = metrics["ratios"]
+    names = {
+        "stock / fused": "snnTorch's Leaky, forward",
+        "loop / fused": "the same neuron as a torch loop, forward",
+        "stock + backward / fused + backward": "snnTorch's Leaky, with gradient",
+        "loop + backward / fused + backward": "the torch loop, with gradient",
+        "C / fused": "the same neuron in plain C, forward",
+    }
+    rows = [(f"against {label}", ratios[name]) for name, label in names.items() if name in ratios]
+    return f"Neuron over {metrics['batch']} x {metrics['length']} characters", rows
+
+
+def step(metrics: dict[str, Any]) -> tuple[str, list[tuple[str, float]]]:
+    """The language model against itself written plainly, and SPEAK's step against Gumbel's."""
+    rows = [
+        (f"size {size}: against the model written plainly", found["ratio"]) for size, found in metrics["models"].items()
+    ]
     for size, found in metrics["systems"].items():
-        values |= {f"{size}: {name}": found[name]["wall_ms"] for name in ("dtp-gumbel", "speak")}
-    bars(axes, values, lambda name: name.endswith(("package's", "speak")), "training step", "milliseconds")
+        rows.append((f"size {size}: SPEAK against DTP's Gumbel tokenizer", 1 / found["ratio"]))
+    return "Training step", rows
 
 
-def tokenizer(axes: Any, metrics: dict[str, Any]) -> None:
-    speeds = metrics["million_characters_per_second"]
-    bars(axes, speeds, lambda name: "Face" not in name, "tokenizing with a table", "million characters / s")
+def tokenizer(metrics: dict[str, Any]) -> tuple[str, list[tuple[str, float]]]:
+    """The compiled tokenizer against the `tokenizers` library."""
+    rows = []
+    for name, ratio in metrics["ratios"].items():
+        own, _, peer = name.partition(" / ")
+        rows.append((f"{own.split(',')[0]}: against {peer}", ratio))
+    return "Tokenizing with a table", rows
 
 
-PANELS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
+PANELS: dict[str, Callable[[dict[str, Any]], tuple[str, list[tuple[str, float]]]]] = {
     "bench_scan": scan,
     "bench_step": step,
     "bench_tokenizer": tokenizer,

@@ -1,21 +1,19 @@
 """parity.html: one self-contained page that shows the verdict and, sequence by sequence, text, membrane and spikes.
 
-Everything that comes from a text or a file reaches the page escaped: in the markup by `html.escape`, in the script's
-data as JSON with every character that HTML could read as markup written as an escape. The script only sets text.
+Jinja2 escapes everything that comes from a text or a file: in the markup as HTML, in the script's data (`tojson`) as
+JSON without a character that HTML could read as markup. The script only sets text.
 """
 
 from __future__ import annotations
 
-import html
-import json
-import re
-from importlib import resources
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
+from speak_neuro.pictures.view import is_right_to_left
 from speak_neuro.sim.parity.bits import number_bits
 from speak_neuro.sim.parity.compare import printable
 from speak_neuro.sim.parity.levels import LevelRun
@@ -24,105 +22,92 @@ SHOWN_SEQUENCES = 24
 SHOWN_POSITIONS = 1024
 SHOWN_DIFFERENCES = 50
 
+LEVELS = {
+    "numpy reference": "The neuron's equation in plain numpy, given the trained network's own currents and gates: "
+    "nothing may differ by a single bit.",
+    "neuron": "Lava is given the trained network's own currents and gates: nothing may differ by a single bit.",
+    "readout": "Lava computes currents and gates itself from the encoder's features. It adds the same products in "
+    "another order, so potentials differ in their last digits, as they must; the spikes are what has to agree.",
+}
+"""What each backend is, for someone who sees the page and nothing else."""
+
+_environment = Environment(
+    loader=PackageLoader("speak_neuro.sim", ""),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+
 
 def render(report: dict[str, Any], exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]) -> str:
     """The page for a report of `parity.compare`; sequences that differ come first."""
-    template = resources.files("speak_neuro.sim").joinpath("report.html").read_text(encoding="utf-8")
-    passed = report["passed"]
-    values = {
-        "VERDICT": "Parity holds" if passed else "Parity failed",
-        "STATE": "pass" if passed else "fail",
-        "SUMMARY": _summary(report),
-        "BACKENDS": _backends(report),
-        "FIXED": _fixed(report),
-        "DIFFERENCES": _differences(report),
-        "FACTS": _facts(report),
-        "DATA": _script_json(_sequences(exported, trace, runs)),
-    }
-    # One pass, so that nothing inside an inserted value is taken for a placeholder.
-    return re.sub(r"@@([A-Z]+)@@", lambda match: values[match.group(1)], template)
+    return _environment.get_template("report.html").render(
+        passed=report["passed"],
+        summary=_summary(report),
+        backends=_backends(report),
+        fixed=_fixed(report),
+        differences=_differences(report),
+        shown_differences=SHOWN_DIFFERENCES,
+        facts=_facts(report),
+        data=_sequences(exported, trace, runs),
+    )
 
 
 def _summary(report: dict[str, Any]) -> str:
     sequences, positions = report["trace"]["sequences"], report["trace"]["positions"]
     spikes = report["backends"]["numpy reference"]["spikes"]
-    return html.escape(f"{spikes:,} spikes in {positions:,} characters, {sequences:,} sequences")
+    factor = f", {positions / spikes:.2f} characters a token" if spikes else ""
+    return f"{spikes:,} spikes in {positions:,} characters{factor}, {sequences:,} sequences"
 
 
-def _backends(report: dict[str, Any]) -> str:
-    rows = []
-    results = {"numpy reference": report["backends"]["numpy reference"]}
-    results.update({f"Lava float32, {level} level": result for level, result in report["levels"].items()})
+def _backends(report: dict[str, Any]) -> list[dict[str, Any]]:
+    results = {"numpy reference": report["backends"]["numpy reference"], **report["levels"]}
+    found = []
     for name, result in results.items():
-        state = "pass" if result["passed"] else "fail"
-        verdict = "equal" if result["passed"] else "differs"
-        if result["passed"] and result["membrane_mismatches"]:
-            verdict = "equal within rounding"
-        cells = [
-            f"{result['mismatches']:,}",
-            f"{result['membrane_mismatches']:,}",
-            f"{result['max_membrane_difference']:.3g}",
-        ]
-        rows.append(
-            f'<tr><th scope="row">{html.escape(name)}</th>'
-            f'<td><span class="badge {state}">{verdict}</span></td>'
-            + "".join(f'<td class="number">{cell}</td>' for cell in cells)
-            + "</tr>"
+        differing = result["membrane_mismatches"]
+        rounded = result["passed"] and differing
+        found.append(
+            {
+                "name": name if name not in report["levels"] else f"Lava float32, {name} level",
+                "what": LEVELS[name],
+                "state": "pass" if result["passed"] else "fail",
+                "verdict": "differs" if not result["passed"] else "equal within rounding" if rounded else "equal",
+                "mismatches": f"{result['mismatches']:,}",
+                "membrane": f"{differing:,}" + (", all by rounding" if rounded else ""),
+                "largest": f"{result['max_membrane_difference']:.3g}",
+            }
         )
-    return "\n".join(rows)
+    return found
 
 
-def _fixed(report: dict[str, Any]) -> str:
-    """The section about fixed point; nothing when it was not run."""
-    rows, facts = [], {}
+def _fixed(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each level of fixed point; none when it was not run."""
+    found = []
     for level, result in report.get("fixed", {}).items():
         compared, formats = result["float"], result["format"]
         equal = not any(value for name, value in result.items() if name.endswith("mismatches"))
-        cells = [
-            f"{result['mismatches']:,}",
-            f"{result['membrane_mismatches']:,}",
-            f"{result['saturations']:,}",
-            f"{compared['agreement']:.4%}",
-            f"{compared['f1']:.5f}",
-            f"{compared['differing_spikes']:,}",
-            f"{compared['current_error_bound']:.3g}",
-        ]
-        rows.append(
-            f'<tr><th scope="row">{html.escape(level)}</th>'
-            f'<td><span class="badge {"pass" if equal else "fail"}">{"equal" if equal else "differs"}</span></td>'
-            + "".join(f'<td class="number">{cell}</td>' for cell in cells)
-            + "</tr>"
-        )
-        facts[f"{level} level"] = (
+        cells = {
+            "spikes that differ": f"{result['mismatches']:,}",
+            "potentials that differ": f"{result['membrane_mismatches']:,}",
+            "saturations": f"{result['saturations']:,}",
+            "agreement with float": f"{compared['agreement']:.4%}",
+            "F1": f"{compared['f1']:.5f}",
+            "spikes unlike float": f"{compared['differing_spikes']:,}",
+            "bound on the current's error": f"{compared['current_error_bound']:.3g}",
+        }
+        formats_in_words = (
             f"threshold {formats['threshold']:,}, soft reset {formats['soft_reset']:,}, decay {formats['decay']} of "
             f"{formats['decay_one']}, 24-bit state of {formats['range_in_thresholds']:.4g} thresholds"
         )
-    if not rows:
-        return ""
-    heads = (
-        "level",
-        "Lava and the integers",
-        "spikes that differ",
-        "potentials that differ",
-        "saturations",
-        "agreement with float",
-        "F1",
-        "spikes unlike float",
-        "bound on the current's error",
-    )
-    head = "".join(f'<th scope="col"{"" if i < 2 else " class=number"}>{name}</th>' for i, name in enumerate(heads))
-    terms = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
-    return (
-        '<section aria-labelledby="fixed">\n<h2 id="fixed">In fixed point</h2>\n'
-        "<p>Loihi-style number formats: Lava's fixed-point models against the integer reference, and the integers "
-        "against the trained network's float run.</p>\n"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>\n'
-        f"<dl>{terms}</dl>\n</section>"
-    )
+        found.append({"level": level, "equal": equal, "cells": cells, "format": formats_in_words})
+    return found
 
 
-def _differences(report: dict[str, Any]) -> str:
-    rows, total = [], 0
+def _differences(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every listed difference, in the words of the page."""
+    found = []
     results = dict(report["levels"])
     results.update({f"fixed, {level}": result["float"] for level, result in report.get("fixed", {}).items()})
     for level, result in results.items():
@@ -130,32 +115,15 @@ def _differences(report: dict[str, Any]) -> str:
         if places is None:
             first = result["first_divergence"]
             places = [{**first, "kind": "first difference"}] if first else []
-        total += len(places)
-        for place in places[:SHOWN_DIFFERENCES]:
-            context = place["context"]
-            text = (
-                f"{html.escape(context['before'])}<mark>{html.escape(place['character'])}</mark>"
-                f"{html.escape(context['after'])}"
-            )
-            rows.append(
-                f"<tr><td>{html.escape(level)}</td><td class=number>{place['row']}</td>"
-                f"<td class=number>{place['position']}</td><td class=context dir=auto>{text}</td>"
-                f"<td class=number>{place['expected_spike']} / {place['got_spike']}</td>"
-                f"<td class=number>{place['margin']:.3g}</td><td>{html.escape(place['kind'])}</td></tr>"
-            )
-    if not rows:
-        return "<p>Not one spike differs.</p>"
-    note = f"<p>The first {len(rows):,} of {total:,} listed in parity.json.</p>" if total > len(rows) else ""
-    heads = ("level", "sequence", "position", "text", "trained / Lava", "distance to threshold", "kind")
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return (
-        f'{note}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+        found += [{"level": level, **place, "margin": f"{place['margin']:.3g}"} for place in places]
+    return found
 
 
-def _facts(report: dict[str, Any]) -> str:
+def _facts(report: dict[str, Any]) -> dict[str, str]:
     meta = report["trace"]["meta"]
-    facts = {
+    run = str(meta.get("run", "") or "")
+    return {
+        **({"Run": run} if run else {}),
         "Trained on": str(meta.get("device", "unknown")),
         "Data type": str(meta.get("dtype", "float32")),
         "Neuron": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in report["neuron"].items()),
@@ -167,7 +135,6 @@ def _facts(report: dict[str, Any]) -> str:
         ),
         "Commit": report["commit"],
     }
-    return "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
 
 
 def _sequences(exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]) -> dict[str, Any]:
@@ -186,6 +153,7 @@ def _sequences(exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]
         shown = slice(0, length)
         entry: dict[str, Any] = {
             "row": row,
+            "rightToLeft": is_right_to_left(trace.text(row)),
             "length": int(trace.length[row]),
             "text": [printable(character) for character in trace.text(row)[:length]],
             "spikes": trace.spikes[row, shown].tolist(),
@@ -197,9 +165,3 @@ def _sequences(exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]
             entry["gotMembrane"] = [round(value, 5) for value in run.membrane[row, shown].tolist()]
         sequences.append(entry)
     return {"threshold": float(trace.threshold), "level": level, "total": trace.sequences, "sequences": sequences}
-
-
-def _script_json(value: Any) -> str:
-    """JSON for a script element: ASCII, and without the characters that could end or open markup."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -56,6 +56,7 @@ class BoundaryEngine:
         self.tokenizer = system.tokenizer
         self.encoder_name = config.tokenizer.encoder
         self.device = next(system.parameters()).device
+        self.window = config.training.window
         encoder = self.tokenizer.encoder
         self.table: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         if encoder.needs_hidden:
@@ -105,6 +106,25 @@ class Cursor:
         self._seen: IntArray = np.zeros(0, dtype=np.int32)  # context before the block, then the block so far
         self._lead = 0
         self._potential: torch.Tensor | None = None
+
+    @property
+    def potential(self) -> torch.Tensor:
+        """v after the last character, ()."""
+        if self._potential is None:
+            at_rest: torch.Tensor = self._engine.tokenizer.neuron.reset_potential.detach().reshape(())
+            return at_rest
+        return self._potential[0]
+
+    @property
+    def room(self) -> int:
+        """Characters until the next block begins."""
+        return self._lead + self._engine.block - self._seen.size or self._engine.block
+
+    def before_next(self) -> IntArray:
+        """What the next character's block shows before it."""
+        if self._seen.size == self._lead + self._engine.block:
+            return self._seen[self._seen.size - min(self._engine.context, self._seen.size) :]
+        return self._seen
 
     @torch.no_grad()
     def advance(self, ids: IntArray) -> Trace:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ import numpy.typing as npt
 from speak_neuro.common.device import choose_device
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.engine import BoundaryEngine, Trace
+from speak_neuro.inference.generation import Generation, Sampling
+from speak_neuro.inference.views import speak_view
+from speak_neuro.pictures.picture import Picture
 from speak_neuro.systems.run_folder import load_system, read_run
 from speak_neuro.text import segments
 from speak_neuro.text.alphabet import Alphabet
@@ -80,6 +83,41 @@ class Speak:
     def stream(self) -> Stream:
         """A stream at the beginning of a text."""
         return Stream(self)
+
+    def show(self, text: str, name: str = "SPEAK", entropy: bool = True) -> Picture:
+        """A picture of `text`: its tokens, the potential behind them, and the language model's entropy."""
+        return Picture([speak_view(self.engine, self.alphabet, text, name, entropy)])
+
+    def generate(
+        self, prompt: str, characters: int = 200, sampling: Sampling | None = None, context: int | None = None
+    ) -> Iterator[str]:
+        """Go on with `prompt`: the tokens of the next `characters` characters, each as it closes.
+
+        The first one is the rest of the token with which the prompt ends. `context` is the most characters that the
+        language model sees at once (default: a training window).
+        """
+        for _, token in self.generation([prompt], sampling, context).run(characters):
+            yield token
+
+    def generate_all(
+        self,
+        prompts: Sequence[str],
+        characters: int = 200,
+        sampling: Sampling | None = None,
+        context: int | None = None,
+    ) -> list[list[str]]:
+        """`generate` of several prompts in one batch."""
+        tokens: list[list[str]] = [[] for _ in prompts]
+        for row, token in self.generation(prompts, sampling, context).run(characters):
+            tokens[row].append(token)
+        return tokens
+
+    def generation(
+        self, prompts: Sequence[str], sampling: Sampling | None = None, context: int | None = None
+    ) -> Generation:
+        """The state of texts that grow from `prompts`."""
+        context = self.engine.window if context is None else context
+        return Generation(self.engine, self.alphabet, prompts, sampling or Sampling(), context)
 
 
 def ended(trace: Trace, hard_only: bool) -> npt.NDArray[np.bool_]:

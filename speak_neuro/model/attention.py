@@ -268,19 +268,33 @@ class RelativeAttention(nn.Module):
         self.distance = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, hidden: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
-        """(B, L, D), (L + 1, D) in the order of `distance_sinusoids`, two biases (H, d) -> (B, L, D)."""
-        rows, length, width = hidden.shape
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value of each head: (B, L, D) -> three times (H, B, L, d)."""
+        rows, length, _ = hidden.shape
         split = self.query_key_value(hidden).view(rows, length, 3, self.heads, -1).permute(2, 3, 0, 1, 4)
         query, key, value = split.contiguous().unbind(0)
-        distance_key = self.distance(sinusoids).view(length + 1, self.heads, -1).transpose(0, 1)
+        return query, key, value
+
+    def project_distances(self, sinusoids: Tensor) -> Tensor:
+        """The distances' keys of each head: (N, D) -> (H, N, d)."""
+        return self.distance(sinusoids).view(sinusoids.shape[0], self.heads, -1).transpose(0, 1)  # type: ignore[no-any-return]
+
+    def forward(self, hidden: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
+        """(B, L, D), (L + 1, D) in the order of `distance_sinusoids`, two biases (H, d) -> (B, L, D)."""
+        return self.attend_all(*self.project(hidden), sinusoids, content_bias, distance_bias)
+
+    def attend_all(
+        self, query: Tensor, key: Tensor, value: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor
+    ) -> Tensor:
+        """What `forward` does after `project`."""
+        _, rows, length, _ = query.shape
         attended = attend(
             query + content_bias.to(query.dtype)[:, None, None],
             query + distance_bias.to(query.dtype)[:, None, None],
             key,
             value,
-            distance_key,
+            self.project_distances(sinusoids),
             self.attention_dropout if self.training else 0.0,
-            choose_backend(self.backend, hidden.device),
+            choose_backend(self.backend, query.device),
         )
-        return self.output(attended.permute(1, 2, 0, 3).reshape(rows, length, width))  # type: ignore[no-any-return]
+        return self.output(attended.permute(1, 2, 0, 3).reshape(rows, length, -1))  # type: ignore[no-any-return]

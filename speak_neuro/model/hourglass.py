@@ -18,6 +18,7 @@ rows padded at their end need no mask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -99,13 +100,14 @@ class HourglassLayer(nn.Module):
         self.norm = config.norm
 
     def forward(self, hidden: Tensor, sinusoids: Tensor, content_bias: Tensor, distance_bias: Tensor) -> Tensor:
-        biases = (content_bias, distance_bias)
+        return self.around(hidden, lambda read: self.attention(read, sinusoids, content_bias, distance_bias))
+
+    def around(self, hidden: Tensor, attention: Callable[[Tensor], Tensor]) -> Tensor:
+        """The layer with `attention` in its middle: this layer's own over a whole row, or one step of it."""
         if self.norm == "pre":
-            attended = self.attention(self.attention_norm(hidden), sinusoids, *biases)
-            hidden = _add_into(self.dropout(attended), hidden)
+            hidden = _add_into(self.dropout(attention(self.attention_norm(hidden))), hidden)
             return _add_into(self._feed_forward(self.feed_forward_norm(hidden)), hidden)
-        attended = self.attention(hidden, sinusoids, *biases)
-        hidden = self.attention_norm(_add_into(self.dropout(attended), hidden))
+        hidden = self.attention_norm(_add_into(self.dropout(attention(hidden)), hidden))
         return self.feed_forward_norm(_add_into(self._feed_forward(hidden), hidden))  # type: ignore[no-any-return]
 
     def _feed_forward(self, read: Tensor) -> Tensor:
@@ -214,7 +216,10 @@ class Hourglass(nn.Module):
                 raise ValueError("boundaries is None; allowed: (B, L), None only when shortened_layers is 0")
             pooled = self.pooled_norm(downsample(hidden, boundaries, self.null_group))
             hidden = hidden + upsample(self._run(self.shortened_stack, pooled), boundaries)
-        hidden = self._run(self.post_stack, hidden)
+        return self.read_out(self._run(self.post_stack, hidden))
+
+    def read_out(self, hidden: Tensor) -> Tensor:
+        """What the last layer returned -> logits: (..., D) -> (..., V)."""
         if self.config.norm == "pre":
             hidden = self.final_norm(hidden)
         return self.output(hidden)  # type: ignore[no-any-return]

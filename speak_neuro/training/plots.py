@@ -22,6 +22,13 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 )
 
 
+LOGARITHMIC = ("losses (nats)", "shortening factor")
+"""Panels whose first steps are so far from the rest that a linear axis would show those alone."""
+COLOURS = ("#d55e00", "#0072b2", "#009e73")
+"""Of a panel's curves; each has a dash of its own too."""
+DASHES = ("-", "--", "-.")
+
+
 def smoothed(values: Sequence[float], width: int) -> list[float]:
     """Running mean over up to `width` past values."""
     out, total = [], 0.0
@@ -36,24 +43,33 @@ def plot_metrics(records: Sequence[dict[str, Any]], path: Path, title: str) -> N
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     except ImportError:
         raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (name, curves) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        for key, label in curves:
+        for (key, label), colour, dash in zip(curves, COLOURS, DASHES, strict=False):
             points = [(r["step"], r[key]) for r in records if key in r]
             if not points:
                 continue
             steps, values = zip(*points, strict=True)
             if key.startswith("valid_"):
-                axes.plot(steps, values, "o-", markersize=3, label=label)
+                axes.plot(steps, values, f"o{dash}", color=colour, markersize=4, label=label)
             else:
-                axes.plot(steps, smoothed(values, max(1, len(values) // 50)), linewidth=1, label=label)
+                running = smoothed(values, max(1, len(values) // 50))
+                axes.plot(steps, running, dash, color=colour, linewidth=1.2, label=label)
+        drawn = [value for line in axes.lines for value in line.get_ydata()]
+        if name in LOGARITHMIC and drawn and min(drawn) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(fontsize=8)
     with atomic_write(path) as stream:

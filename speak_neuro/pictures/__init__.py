@@ -1,0 +1,1 @@
+"""Pictures of tokens: for terminals, notebooks, browsers and papers."""
