@@ -86,6 +86,7 @@ NO_TORCH_MODULES = (
     "common.arrays",
     "common.command",
     "common.files",
+    "common.json_lines",
     "common.settings",
     "common.seeds",
     "common.numba_cache",

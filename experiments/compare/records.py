@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.settings import from_dict, to_dict
 from speak_neuro.config import RunConfig
@@ -251,20 +252,14 @@ def dataset_name(data: dict[str, Any]) -> str:
 
 
 def read_curve(path: Path) -> dict[str, list[Any]]:
-    """The evaluations of metrics.jsonl, thinned to CURVE_POINTS. A line that a kill cut short is passed over."""
+    """The evaluations of metrics.jsonl, thinned to CURVE_POINTS; a last line that a kill cut short is passed over."""
     evaluations: list[dict[str, Any]] = []
     rates: dict[int, float] = {}
     deciding: set[int] = set()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
+    if not path.is_file():
         return {}
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(values, dict) or "step" not in values:
+    for _, values in read_json_lines(path, "restore the file, or leave the run out", torn_end=True):
+        if "step" not in values:
             continue
         if "valid_bpc" in values:
             evaluations.append(values)

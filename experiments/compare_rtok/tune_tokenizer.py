@@ -191,6 +191,8 @@ def read_sentences(paths: Sequence[Path] | None) -> list[str]:
             if file.suffix == ".iob2":
                 mark = "# text = "
                 found = [line.removeprefix(mark) for line in found if line.startswith(mark)]
+                if not found:
+                    raise SpeakError(f"{file}: holds no line that begins with {mark!r}; give files that do, or text")
             lines += found
     return [text for text in dict.fromkeys(normalise(line)[:SENTENCE_CHARACTERS] for line in lines) if text]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.errors import SpeakError
 from speak_neuro.systems.run_folder import METRICS
 
@@ -20,12 +21,9 @@ class MetricsLog:
         self.path = folder / METRICS
         kept = []
         with contextlib.suppress(FileNotFoundError):
-            for line in self.path.read_text(encoding="utf-8").split("\n"):
-                with contextlib.suppress(ValueError):  # a line half-written when the run was killed
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
+            kept = [record for record in read_metrics(folder) if record.get("step", 0) <= step]
         with atomic_write(self.path, "w") as stream:
-            stream.writelines(kept)
+            stream.writelines(json.dumps(record) + "\n" for record in kept)
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record; a value that is not finite is an error, found where it arises."""
@@ -42,5 +40,6 @@ class MetricsLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All records of metrics.jsonl."""
-    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").split("\n") if line]
+    """All records of metrics.jsonl; a last line that was cut short when the run was killed is left out."""
+    advice = "restore the file, or train again"
+    return [record for _, record in read_json_lines(folder / METRICS, advice, torn_end=True)]

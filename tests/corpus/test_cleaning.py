@@ -101,7 +101,7 @@ SHARING = [first + second[1:] for first in MARKERS for second in MARKERS]
 """Two markers with one sign between them."""
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.sampled_from([*MARKERS, *SHARING, "\n", "\r\n", " ", "word", "é"]), max_size=12), st.integers(0, 150)
 )

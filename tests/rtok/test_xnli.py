@@ -60,7 +60,7 @@ def test_bad_rows(tmp_path: Path, row: object, message: str) -> None:
     ("name", "content", "message"),
     [
         ("en-train.jsonl", b"{", "line 1 is not JSON"),
-        ("en-train.jsonl", b"\xff", "byte 0 is not UTF-8"),
+        ("en-train.jsonl", b"\xff", "line 1, byte 0 is not UTF-8"),
         ("en-train.jsonl", b"", "holds no pair"),
         ("en-train.parquet", b"no parquet", "not a Parquet file"),
     ],

@@ -125,8 +125,22 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
         log.append({"step": step, "bpc": 1.0})
     with (tmp_path / METRICS).open("a", encoding="utf-8") as stream:
         stream.write('{"step": 6, "bp')  # killed while writing
+    assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
     MetricsLog(tmp_path, 3)
     assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3]
+    whole = (tmp_path / METRICS).read_bytes()
+    MetricsLog(tmp_path, 3)
+    assert (tmp_path / METRICS).read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ["{", '{"step": 2, "bp', "[2]", "\x85"])
+def test_a_damaged_log_is_refused(tmp_path: Path, line: str) -> None:
+    """Only the last line can be cut short: another one that is none means that records are lost."""
+    (tmp_path / METRICS).write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n', encoding="utf-8")
+    with pytest.raises(SpeakError, match=r"metrics.jsonl: line 2 (is not JSON|holds list)"):
+        read_metrics(tmp_path)
+    with pytest.raises(SpeakError, match=r"metrics.jsonl: line 2"):
+        MetricsLog(tmp_path, 3)
 
 
 def test_the_run_folder_says_where_it_comes_from(tiny_run: Path) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.corpus.named_sets import quiet_libraries
 from speak_neuro.errors import MissingExtra, SpeakError, first_line
 
@@ -98,23 +99,10 @@ def _files(folder: Path, configuration: str, split: str) -> list[Path]:
 
 
 def _json_lines(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """One object a line. Only a line feed ends a line: U+2028 and its like stand in strings as they are."""
     rows = []
-    try:
-        lines = file.read_bytes().decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise SpeakError(f"{file}: byte {error.start} is not UTF-8; convert the file") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip(" \t\r"):
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise SpeakError(f"{file}: line {number} is not JSON ({error}); give one object a line") from None
-        if not isinstance(value, dict):
-            raise SpeakError(f"{file}: line {number} holds {type(value).__name__}; allowed: an object")
-        check_columns(value, columns, f"{file}: line {number}")
-        rows.append(value)
+    for number, row in read_json_lines(file, "give one object a line"):
+        check_columns(row, columns, f"{file}: line {number}")
+        rows.append(row)
     return rows
 
 
