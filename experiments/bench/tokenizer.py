@@ -1,6 +1,6 @@
 """Speed of the table tokenizer against Hugging Face `tokenizers`, its memory, and how soon it begins.
 
-    python experiments/bench/tokenizer.py --json tokenizer.json --plot tokenizer.png
+    python experiments/bench/tokenizer.py --json tokenizer.json
     python experiments/bench/tokenizer.py --run runs/mine --text corpus.txt
 
 First the results are compared: on the embedded texts of every script the table's boundaries, by plain numpy and by
@@ -52,7 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--file-sizes", type=int, nargs="*", default=[10, 100, 400], help="megabytes, for memory")
     parser.add_argument("--no-peers", action="store_true", help="leave out Hugging Face tokenizers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speeds (needs matplotlib)")
     return run_command(parser, bench, argv)
 
 
@@ -87,8 +86,6 @@ def bench(arguments: argparse.Namespace) -> int:
         report("seconds to start", metrics["start_seconds"])
         metrics["peak_megabytes"] = memory(Path(folder), saved, text, arguments.file_sizes)
         report("peak memory, megabytes", metrics["peak_megabytes"])
-    if arguments.plot is not None:
-        plot(speeds, arguments.plot)
     if arguments.json is not None:
         write_json(arguments.json, result_record(arguments.command_line, metrics))
     return 0
@@ -313,26 +310,6 @@ def report(title: str, values: dict[str, float]) -> None:
     print(title)
     for name, value in values.items():
         print(f"  {name:42}{value:12.2f}")
-
-
-def plot(speeds: dict[str, float], path: Path) -> None:
-    from speak_neuro.common.files import atomic_write
-
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        from speak_neuro.errors import MissingExtra
-
-        raise MissingExtra("matplotlib is not installed; pip install 'speak-neuro[viz]'") from None
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    axes = figure.subplots()
-    names = list(speeds)[::-1]
-    bars = axes.barh(names, [speeds[name] for name in names], color=["#999" if "Face" in n else "#27a" for n in names])
-    axes.bar_label(bars, fmt="%.3g", padding=3)
-    axes.set_xscale("log")
-    axes.set_xlabel("million characters per second, one core")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format=path.suffix.lstrip(".") or "png")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,6 @@ partial sum of `kept` is made of u's own bits, hence exact in any order, and no 
 are not zero. So the result does not depend on the order in which a reader adds, and is the neuron's to the last bit
 (the sign of a zero aside).
 
-In fixed point (`neuron.integer`) potentials are integers, and with decay 0 or 1 the same graph is exact, 2^low
-being 1. A decay in between is truncated toward zero, which the same trick gives: peel the product's whole bits off,
-once for positive and once for negative potentials, and leave the fraction behind.
-
 2^(high + 1) must exceed every potential (`largest_potential` proves it), 2^low be the last bit that a potential at or
 above the threshold can have: 23 places below the threshold's first bit in float32, 52 in float64, or the unit of a grid
 that all numbers lie on.
@@ -39,7 +35,6 @@ Precision = Literal["float32", "float64"]
 FloatArray = npt.NDArray[np.float64]
 SMALLEST_EXPONENT = {"float32": -149, "float64": -1074}
 MANTISSA = {"float32": 24, "float64": 53}
-DECAY_ONE = 4096
 
 
 class NotLowerable(SpeakError):
@@ -137,14 +132,12 @@ def lower(
     unit: int | None = None,
     at_most: float | None = None,
     precision: Precision = "float32",
-    fixed_point: bool = False,
 ) -> Lowered:
     """Replace the one GatedResetLIF of `native` by stock nodes.
 
     `largest_current`: no |current| that the rest of the graph can give exceeds it. `unit`: every drive is a multiple of
     2^unit (`grid_exponent`), which saves bits where decay is 0 or 1. `at_most`: a bound on the potential that the
-    caller vouches for, instead of the proven one. `precision`: what the reader computes in. `fixed_point`: all numbers
-    are integers and the decay, in 1/4096, truncates: the neuron of `neuron.integer` while no state saturates.
+    caller vouches for, instead of the proven one. `precision`: what the reader computes in.
     """
     names = [name for name, node in native.nodes.items() if isinstance(node, GatedResetLIF)]
     if len(names) != 1:
@@ -165,12 +158,8 @@ def lower(
     if unit is not None and np.isin(node.decay, (0, 1)).all():
         grid = grid_exponent(soft_reset_factor(node), node.v_reset)
         low = max(low, unit if grid is None else min(unit, grid))
-    if fixed_point:
-        low = 0
-        _check_fixed_point(node, high, precision)
     high = max(high, low)
-    lowest = _lowest_potential(node, largest_current) if fixed_point else 0.0
-    nodes, edges = _neuron(node, high, low, precision, math.floor(math.log2(max(lowest, 1.0))) if lowest else None)
+    nodes, edges = _neuron(node, high, low, precision)
     into = [source for source, target in native.edges if target == names[0]]
     after = [target for source, target in native.edges if source == names[0]]
     nodes |= {name: other for name, other in native.nodes.items() if name != names[0]}
@@ -193,46 +182,11 @@ def lower(
     return Lowered(graph, high - low + 1, float(bound.max()), ", ".join(sorted(set(why))))
 
 
-def _truncates(node: GatedResetLIF) -> bool:
-    return not bool(np.isin(node.decay, (0, 1)).all())
-
-
-def _check_fixed_point(node: GatedResetLIF, high: int, precision: Precision) -> None:
-    for name, values in (
-        ("v_threshold", node.v_threshold),
-        ("v_reset", node.v_reset),
-        ("the soft reset", soft_reset_factor(node)),
-        ("gain", node.gain),
-        (f"decay times {DECAY_ONE}", node.decay * np.float32(DECAY_ONE)),
-    ):
-        if (np.rint(values) != values).any():
-            raise NotLowerable(f"{name} is {values}; allowed in fixed point: integers")
-    if _truncates(node) and high + 1 + 12 > MANTISSA[precision]:
-        raise NotLowerable(
-            f"a potential of {high + 1} bits times a decay of 12 bits is not exact in {precision}; lower for float64"
-        )
-
-
-def _lowest_potential(node: GatedResetLIF, largest_current: npt.ArrayLike) -> float:
-    """No |v| of a negative potential v exceeds this; 0 when it is not needed, since nothing truncates."""
-    if not _truncates(node):
-        return 0.0
-    decay, gain, threshold, reset = (
-        np.asarray(v, dtype=np.float64) for v in (node.decay, node.gain, node.v_threshold, node.v_reset)
-    )
-    drive = np.abs(gain) * np.abs(np.asarray(largest_current, dtype=np.float64))
-    carried = np.where(decay < 1, drive / np.maximum(1 - decay, 1 / DECAY_ONE), 0.0)
-    after_soft = np.abs(threshold - soft_reset_factor(node))
-    return float((np.maximum(np.maximum(carried, np.abs(reset)), after_soft) + drive).max()) + 1.0
-
-
 def _neuron(
-    node: GatedResetLIF, high: int, low: int, precision: Precision, high_below: int | None
+    node: GatedResetLIF, high: int, low: int, precision: Precision
 ) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
     """The nodes of the neuron between its lanes and its spikes. All names begin with neuron_, after `input`: a reader
     that looks for the closing edge of the cycle from the first name on finds the one from the leak to the potential.
-
-    `high_below`: the decay truncates, and this is the first bit of the most negative potential.
     """
     dtype = np.dtype(precision)
     neurons = node.decay.size
@@ -251,37 +205,27 @@ def _neuron(
         """For a reader that compares with >: the number just below."""
         return np.nextafter(np.asarray(value, dtype=dtype), dtype.type(-np.inf))
 
-    def peel(label: str, source: str, top: int, bottom: int) -> list[tuple[str, Any]]:
-        """The bits of `source` from 2^top to 2^bottom: name and value of each."""
+    def peel(source: str) -> list[tuple[str, Any]]:
+        """The bits of `source` from 2^high to 2^low: name and value of each."""
         found = []
         rest = source
-        for index, exponent in enumerate(range(top, bottom - 1, -1)):
-            bit, take = f"neuron_{label}bit_{index:03d}", f"neuron_{label}take_{index:03d}"
+        for index, exponent in enumerate(range(high, low - 1, -1)):
+            bit, take = f"neuron_bit_{index:03d}", f"neuron_take_{index:03d}"
             power = dtype.type(2.0**exponent)
             threshold(bit, at_least(power), rest)
             found.append((bit, power))
-            if exponent > bottom:
+            if exponent > low:
                 scale(take, -power, bit)
-                following = f"neuron_{label}rest_{index + 1:03d}"
+                following = f"neuron_rest_{index + 1:03d}"
                 scale(following, 1, rest, take)
                 rest = following
         return found
 
     u, v = "neuron_potential", "neuron_state"
     scale("neuron_drive", node.gain, "neuron_current")
-    if high_below is None:
-        scale("neuron_leak", node.decay, v)
-    else:
-        scale("neuron_leak", 1)
-        for sign, label, top in ((1, "leaked_", high), (-1, "lacking_", high_below)):
-            scale(f"neuron_{label}product", sign * node.decay.astype(dtype), v)
-            for index, (bit, power) in enumerate(peel(label, f"neuron_{label}product", top, 0)):
-                scale(f"neuron_{label}whole_{index:03d}", sign * power, bit)
-                edges.append((f"neuron_{label}whole_{index:03d}", "neuron_leak"))
+    scale("neuron_leak", node.decay, v)
     scale(u, 1, "neuron_drive", "neuron_leak")
     start = np.multiply(node.decay, node.v_reset, dtype=np.float32)
-    if high_below is not None:
-        start = np.trunc(start)
     if start.any():
         # The first step finds 0 in the cycle, where the neuron's potential is v_reset: 1 once, and 0 ever after.
         scale("neuron_first", 1, "neuron_one", "neuron_later")
@@ -295,7 +239,7 @@ def _neuron(
     threshold("neuron_gate", node.gate_threshold, "neuron_logit")
     threshold("neuron_hard", 1.5, "neuron_spike", "neuron_gate")
     scale("neuron_kept", 1, u)
-    for index, (bit, power) in enumerate(peel("", u, high, low)):
+    for index, (bit, power) in enumerate(peel(u)):
         held, cancel = f"neuron_held_{index:03d}", f"neuron_cancel_{index:03d}"
         threshold(held, 1.5, bit, "neuron_hard")
         scale(cancel, -power, held)

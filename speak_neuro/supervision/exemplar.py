@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,22 +81,6 @@ class UnigramExemplar:
             # White space after the run belongs to its last token.
             ends[last] = last + 1 == len(text)
         return ends
-
-    def boundaries_of_pieces(self, pieces: Iterable[str]) -> Iterator[BoolArray]:
-        """`boundaries` for a text too long for memory: arrays whose concatenation belongs to the joined pieces.
-
-        The text is cut behind white space, so the result is the same as for the whole wherever it has any within
-        a piece.
-        """
-        held = ""
-        for piece in pieces:
-            held += piece
-            starts = [run.start() for run in _RUN.finditer(held) if run.start()]
-            if starts:
-                yield self.boundaries(held[: starts[-1]])
-                held = held[starts[-1] :]
-        if held:
-            yield self.boundaries(held)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a tokenizer.json that the `tokenizers` library reads."""

@@ -34,14 +34,6 @@ class SpikeAccuracy(NamedTuple):
     non_spikes: int
 
 
-class HardResetShare(NamedTuple):
-    """Share of the spikes that reset the neuron hard. Training aims at 0.2; 0 or 1 means a dead gate."""
-
-    share: float
-    hard: int
-    spikes: int
-
-
 def bits_per_character(nats: float) -> float:
     """BPC of a mean next-character loss in nats: nats / ln 2."""
     return nats / math.log(2)
@@ -83,15 +75,6 @@ def spike_accuracy(
         spikes=fired,
         non_spikes=quiet,
     )
-
-
-def hard_reset_share(
-    spikes: npt.ArrayLike, hard_reset: npt.ArrayLike, valid: npt.ArrayLike | None = None
-) -> HardResetShare:
-    """Spikes whose gate m_t was open (Eq. 9-10) among all spikes; the gate elsewhere does nothing, so is left out."""
-    fired, hard = _pair(spikes, hard_reset, valid, ("spikes", "hard_reset"))
-    n_hard, n_fired = int(np.count_nonzero(fired & hard)), int(np.count_nonzero(fired))
-    return HardResetShare(_share(n_hard, n_fired), n_hard, n_fired)
 
 
 def _share(part: int, whole: int) -> float:

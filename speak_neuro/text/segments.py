@@ -43,15 +43,6 @@ def lengths(spikes: npt.ArrayLike, convention: Convention = "closes") -> IndexAr
     return cuts[:, 1] - cuts[:, 0]
 
 
-def segment_ids(spikes: npt.ArrayLike, convention: Convention = "closes") -> IndexArray:
-    """For each position of spikes (..., L) the index of its token within the row, from 0."""
-    fired = _as_spikes(spikes, convention)
-    opens = closes_to_opens(fired) if convention == "closes" else fired
-    counted = opens.astype(np.int64)
-    counted[..., :1] = 0  # the first token opens by itself, with or without a spike
-    return np.cumsum(counted, axis=-1, dtype=np.int64)
-
-
 def spikes_from_spans(spans: npt.ArrayLike, length: int, convention: Convention = "closes") -> BoolArray:
     """The spikes (length,) of (n, 2) spans, with the implied one at the end ("closes") or the start ("opens")."""
     cuts = np.asarray(spans, dtype=np.int64)

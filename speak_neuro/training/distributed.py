@@ -127,17 +127,6 @@ class Ranks:
 
         return finish
 
-    def share_text(self, text: str | None) -> str:
-        """The first process's text, in all of them."""
-        if not self.together:
-            return text or ""
-        data = np.frombuffer((text or "").encode("utf-8", "surrogatepass"), dtype=np.uint8).copy()
-        size = torch.tensor([data.size])
-        self._broadcast(size)
-        found = torch.from_numpy(data) if self.first else torch.empty(int(size), dtype=torch.uint8)
-        self._broadcast(found)
-        return found.numpy().tobytes().decode("utf-8", "surrogatepass")
-
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
         """What goes wrong for one process inside the block ends all of them, and one of them says what it was.

@@ -21,7 +21,6 @@ from speak_neuro.export.graphs.interpreter import Interpreter
 from speak_neuro.export.graphs.lower import Lowered, NotLowerable, grid_exponent, largest_potential, lower
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.inference.speak import Speak
-from speak_neuro.neuron.integer import IntegerNeuron, integer_run
 from speak_neuro.neuron.reference import Run, gated_lif_run
 from speak_neuro.testing import CURRENT_KINDS, adversarial_currents, assert_spikes_equal
 from speak_neuro.text.alphabet import Alphabet
@@ -293,45 +292,6 @@ def test_check_lists_every_graph(tmp_path: Path, alphabet: Alphabet, capsys: pyt
     assert main(["--run", str(run), "--check"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert [line[21:].split(":")[0] for line in lines] == ["no", "yes", "no", "yes", "no"]
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    threshold=st.integers(1, 2000).map(lambda n: 5 * n),
-    reset=st.integers(-500, 0),
-    decay=st.sampled_from([4096, 0, 4095, 4000, 1, 3277]),
-    shares=st.integers(0, 2**32 - 1),
-    size=st.sampled_from([1, 40, 3000]),
-)
-def test_fixed_point(threshold: int, reset: int, decay: int, shares: int, size: int) -> None:
-    """Integers, the decay truncated toward zero: the integer reference, potentials and states included."""
-    random = np.random.default_rng(shares)
-    current, gate = random.integers(-size, 2 * size, (3, 40)), random.integers(-1, 2, (3, 40))
-    neuron = IntegerNeuron(threshold=threshold, soft_reset=threshold // 5 * 4, reset_potential=reset, decay=decay)
-    exported = neurons_of(1, threshold=threshold, reset_potential=reset, decay=decay / 4096)
-    largest = 2 * size
-    lowered = lower(neuron_graph(exported), largest, unit=0, precision="float64", fixed_point=True, at_most=2.0**21)
-    inputs = np.stack([current, gate], axis=2).astype(np.float64)
-    found = Interpreter(lowered.graph, 3, np.float64).run(inputs, ["neuron_potential", "neuron_state"])
-    expected = integer_run(current, gate, neuron)
-    assert not expected.saturated.any()
-    assert_spikes_equal(found["output"], expected.spikes[..., None])
-    assert np.array_equal(found["neuron_potential"][..., 0], expected.membrane)
-    assert np.array_equal(found["neuron_state"][:, -1, 0], expected.state)
-
-
-@pytest.mark.parametrize(
-    ("constants", "message"),
-    [
-        ({"threshold": 80.5}, "v_threshold is .*allowed in fixed point: integers"),
-        ({"threshold": 81}, "the soft reset is .*integers"),
-        ({"threshold": 80, "decay": 0.3}, "decay times 4096 is .*integers"),
-        ({"threshold": 80, "decay": 0.5}, "not exact in float32; lower for float64"),
-    ],
-)
-def test_what_is_not_fixed_point(constants: dict[str, float], message: str) -> None:
-    with pytest.raises(NotLowerable, match=message):
-        lower(neuron_graph(neurons_of(1, **constants)), 5000, unit=0, fixed_point=True)
 
 
 def reference64(exported: ExportedNeuron, inputs: np.ndarray) -> np.ndarray:

@@ -114,15 +114,6 @@ def test_any_text_is_cut_without_loss(exemplar: UnigramExemplar, text: str) -> N
         assert core in exemplar.pieces or len(core) <= 1
 
 
-@settings(deadline=None)
-@given(st.text("ab \n.", max_size=80), st.integers(1, 9))
-def test_pieces_of_a_stream_give_the_whole(exemplar: UnigramExemplar, text: str, size: int) -> None:
-    pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    found = list(exemplar.boundaries_of_pieces(pieces))
-    joined = np.concatenate(found) if found else np.zeros(0, dtype=bool)
-    assert joined.tolist() == exemplar.boundaries(text).tolist()
-
-
 def test_a_run_without_end(exemplar: UnigramExemplar) -> None:
     text = "the" * 100_000 + "字" * 10_000
     ends = exemplar.boundaries(text)

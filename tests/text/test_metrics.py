@@ -38,7 +38,6 @@ def test_padding_is_left_out() -> None:
     assert (scores.precision, scores.recall, scores.target) == (1, 0.5, 2)
     accuracy = metrics.spike_accuracy(GUESS, TARGET, valid)
     assert accuracy == (0.5, 1.0, 2, 4)
-    assert metrics.hard_reset_share(GUESS, TARGET, valid) == (1.0, 1, 1)
 
 
 def test_spike_accuracies_are_over_their_own_positions() -> None:
@@ -46,16 +45,10 @@ def test_spike_accuracies_are_over_their_own_positions() -> None:
     assert metrics.spike_accuracy(~TARGET, TARGET) == (0, 0, 3, 5)
 
 
-def test_hard_reset_share_ignores_gates_without_a_spike() -> None:
-    gate = np.array([1, 0, 1, 1, 1, 0, 1, 1], dtype=bool)
-    assert metrics.hard_reset_share(GUESS, gate) == (1 / 3, 1, 3)
-
-
 def test_a_share_of_nothing_is_zero_with_its_counts() -> None:
     none = np.zeros(4, dtype=bool)
     assert metrics.boundary_scores(none, none) == (0, 0, 0, 0, 0, 0)
     assert metrics.spike_accuracy(none, none) == (0, 1, 0, 4)
-    assert metrics.hard_reset_share(none, ~none) == (0, 0, 0)
 
 
 def test_shapes_must_agree() -> None:

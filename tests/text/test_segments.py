@@ -54,7 +54,6 @@ def test_the_two_conventions_on_a_word() -> None:
     assert segments.spans(closes).tolist() == [[0, 2], [2, 6], [6, 9]]
     opens = [0, 0, 1, 0, 0, 0, 1, 0, 0]
     assert segments.tokens(text, opens, "opens") == ["a ", "cat ", "sat"]
-    assert segments.segment_ids(closes).tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2]
     assert segments.lengths(closes).tolist() == [2, 4, 3]
 
 
@@ -93,8 +92,6 @@ def test_spikes_and_spans_are_inverse(convention, spikes) -> None:
     assert back.tolist() == expected.tolist()
     assert segments.spans(back, convention).tolist() == cuts.tolist()
     assert segments.lengths(spikes, convention).sum() == len(spikes)
-    ids = np.repeat(np.arange(len(cuts)), cuts[:, 1] - cuts[:, 0])
-    assert segments.segment_ids(spikes, convention).tolist() == ids.tolist()
 
 
 @settings(deadline=None)
@@ -109,7 +106,7 @@ def test_moving_between_conventions_keeps_the_tokens(spikes) -> None:
 
 def test_batches_are_rows() -> None:
     rows = np.random.default_rng(0).random((5, 33)) < 0.3
-    for function in (segments.segment_ids, segments.closes_to_opens, segments.opens_to_closes):
+    for function in (segments.closes_to_opens, segments.opens_to_closes):
         assert np.array_equal(function(rows), np.stack([function(row) for row in rows]))
 
 

@@ -55,11 +55,6 @@ def test_a_function_of_the_batch_mean_has_the_whole_batch_gradient(seen: list[di
         assert process["mean"] == [2.25, 12.0]
 
 
-def test_the_first_process_shares_text(seen: list[dict[str, Any]]) -> None:
-    for process in seen:
-        assert process["text"] == ["ä\ud800\n", ""]
-
-
 def test_a_failure_ends_all_and_one_says_why(seen: list[dict[str, Any]]) -> None:
     assert seen[0]["agreed"] == ["fine", "here 0", "peer 2", "here 0"]
     assert seen[1]["agreed"] == ["fine", "peer 2", "here 1", "peer 2"]
