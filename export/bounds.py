@@ -8,17 +8,12 @@ hourglass     nothing: a transformer's states have no bound that is worth writin
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from speak_neuro.inference.engine import BoundaryEngine
-from speak_neuro.tokenizer.encoder import ConvolutionEncoder, WindowEncoder
 
-GELU_LEAST = -0.1701
-"""GELU's minimum, rounded away from zero."""
 SLACK = 1 + 1e-4
 """Covers the float32 rounding of up to a thousand terms."""
 
@@ -31,18 +26,16 @@ def largest_current(engine: BoundaryEngine) -> float | None:
     if engine.table is not None:
         return float(engine.table[1].detach().abs().max()) * SLACK
     encoder, grid = tokenizer.encoder, tokenizer.grid
-    if isinstance(encoder, ConvolutionEncoder):
-        tables = encoder.tables if grid is None else grid.features(encoder.tables, parts=True)
+    if (tables := encoder.tables) is not None:
+        tables = tables if grid is None else grid.features(tables, parts=True)
         return float(tables.detach()[..., 0].abs().amax(dim=1).double().sum()) * SLACK
-    if not isinstance(encoder, WindowEncoder):
+    if (found := encoder.feature_range()) is None:
         return None
+    low, high = found
 
     def numbers(tensor: Tensor) -> npt.NDArray[np.float64]:
         return np.asarray(tensor.detach().cpu().double().numpy()).reshape(-1)
 
-    weight, bias = numbers(encoder.norm.weight), numbers(encoder.norm.bias)
-    high = np.maximum(np.abs(weight) * math.sqrt(weight.size) + bias, 0.0)
-    low = np.full_like(high, GELU_LEAST)
     if grid is not None:
         scale = 2.0**grid.feature_bits
         high, low = high * scale + 0.5, low * scale - 0.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from speak_neuro.common.registry import Registry
 from speak_neuro.common.settings import option, validate
 from speak_neuro.neuron.reference import RESET_MODES, ResetMode
 
@@ -34,6 +35,16 @@ class NeuronConfig:
             raise ValueError(f"threshold is {self.threshold}; allowed: above reset_potential {self.reset_potential}")
 
 
+ENCODERS = Registry(
+    "encoder",
+    {
+        "linear": "speak_neuro.tokenizer.linear:LinearEncoder",
+        "window": "speak_neuro.tokenizer.window:WindowEncoder",
+        "convolution": "speak_neuro.tokenizer.convolution:ConvolutionEncoder",
+        "hourglass": "speak_neuro.tokenizer.hourglass:HourglassEncoder",
+    },
+)
+"""What the neuron's current depends on; `speak_neuro.tokenizer.encoder` says what a new one has to be."""
 SYSTEMS = ("speak", "vanilla", "fixed", "whitespace", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
 """The tokenizers of the paper's Table 1, each in front of the same language model (`systems.segmenters`)."""
 SAMPLED = ("dtp-gumbel", "magnet")
@@ -48,7 +59,7 @@ class TokenizerConfig:
     encoder: str = option(
         "window",
         "what the neuron's current depends on",
-        choices=("linear", "window", "convolution", "hourglass"),
+        choices=ENCODERS,
     )
     encoder_width: int = option(128, "d: width of the encoder's features", 1)
     context: int = option(8, "k: characters the window and convolution encoders see, the present one included", 1, 256)

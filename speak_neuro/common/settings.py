@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import math
 import typing
+from collections.abc import Collection
 from dataclasses import field
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ def option(
     help: str,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: Collection[str] | None = None,
     added: bool = False,
     flag: str | None = None,
     before: Any = None,

@@ -59,18 +59,18 @@ class BoundaryEngine:
         self.window = config.training.window
         encoder = self.tokenizer.encoder
         self.table: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-        if encoder.needs_hidden:
-            # Half a training window of context before each block, so that no position sees less than in training.
-            self.block = max(1, config.training.window // 2)
-            self.context = self.block
-        elif encoder.left_context:
-            self.block, self.context = BLOCK, encoder.left_context
-        else:
+        if encoder.of_one_character:
             self.block, self.context = BLOCK, 0
             with torch.no_grad():
                 vocabulary = system.language_model.config.vocabulary
                 features, current, gate = self._inputs(torch.arange(vocabulary, device=self.device)[None])
                 self.table = (features, current, gate)
+        elif encoder.needs_hidden:
+            # Half a training window of context before each block, so that no position sees less than in training.
+            self.block = max(1, config.training.window // 2)
+            self.context = self.block
+        else:
+            self.block, self.context = BLOCK, encoder.left_context
 
     def start(self) -> Cursor:
         """A cursor at the beginning of a text."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from speak_neuro.config import RunConfig
 from speak_neuro.neuron.module import GatedLeaky
 from speak_neuro.neuron.reference import GATE_RULE
-from speak_neuro.tokenizer.encoder import TapSum, build_encoder, build_readouts
+from speak_neuro.tokenizer.encoder import Readout, build_encoder
 from speak_neuro.tokenizer.grid import Grid
 
 
@@ -49,13 +49,15 @@ class Boundaries(NamedTuple):
 class SpeakTokenizer(nn.Module):
     """Character ids to token boundaries."""
 
+    current_readout: Readout
+    gate_readout: Readout
+
     def __init__(self, config: RunConfig, vocabulary: int) -> None:
         super().__init__()
-        self.encoder, width = build_encoder(config.tokenizer, config.model, vocabulary)
-        self.current_readout, self.gate_readout = build_readouts(config.tokenizer, width)
+        self.encoder = build_encoder(config.tokenizer, config.model, vocabulary)
+        self.current_readout, self.gate_readout = self.encoder.readouts()
         self.tanh = config.tokenizer.tanh
-        table = config.tokenizer.encoder in ("linear", "convolution")
-        self.grid = Grid.of(config.neuron, table) if config.tokenizer.grid != "none" else None
+        self.grid = Grid.of(config.neuron, not self.encoder.why_no_table) if config.tokenizer.grid != "none" else None
         n = config.neuron
         self.neuron = GatedLeaky(
             decay=n.decay,
@@ -83,7 +85,7 @@ class SpeakTokenizer(nn.Module):
         """Features, current and gate logit of (B, L) ids."""
         features = self.encoder(ids, hidden).float()
         if self.grid is not None:
-            features = self.grid.features(features, parts=isinstance(self.current_readout, TapSum))
+            features = self.grid.features(features, parts=self.encoder.adds_parts)
             lanes = [nn.functional.linear(features, *readout).squeeze(-1) for readout in self.readouts()]
             return BoundaryInputs(features, *lanes)
         current = self.current_readout(features).squeeze(-1)
@@ -94,7 +96,7 @@ class SpeakTokenizer(nn.Module):
     def readouts(self) -> list[tuple[Tensor, Tensor]]:
         """Weight (1, D) and bias (1,) of the current's and the gate's readout, on the grid if there is one."""
         both = [self.current_readout, self.gate_readout]
-        if self.grid is None or isinstance(self.current_readout, TapSum):
+        if self.grid is None or self.encoder.adds_parts:
             return [(readout.weight, readout.bias) for readout in both]
         return [(self.grid.weight(readout.weight), self.grid.bias(readout.bias)) for readout in both]
 

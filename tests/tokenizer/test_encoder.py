@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speak_neuro.tokenizer.encoder import WindowEncoder
+from speak_neuro.tokenizer.window import WindowEncoder
 
 
 @pytest.mark.parametrize("context", [1, 3, 8])
