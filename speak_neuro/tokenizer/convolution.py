@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import ModelConfig, TokenizerConfig
-from speak_neuro.tokenizer.encoder import Encoder
+from speak_neuro.tokenizer.encoder import Encoder, Readout
 
 
 class TapSum(nn.Module):
@@ -70,6 +70,10 @@ class ConvolutionEncoder(Encoder):
             for delay, table in enumerate(self.tables.unbind())
         ]
         return torch.cat([part[..., lane : lane + 1] for lane in (0, 1) for part in parts], dim=-1)
+
+    def offsets(self, current: Readout) -> list[tuple[Tensor, float]]:
+        """The readout only adds up: the present character's part takes it."""
+        return [(self.sixteenths.detach()[0, :, 0], 1 / self.GAIN)]
 
     def readouts(self) -> tuple[TapSum, TapSum]:
         count = self.left_context + 1

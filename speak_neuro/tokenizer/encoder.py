@@ -60,6 +60,10 @@ class Encoder(nn.Module):
         current, gate = (nn.Linear(self.width, 1) for _ in range(2))
         return cast(Readout, current), cast(Readout, gate)
 
+    def offsets(self, current: Readout) -> list[tuple[Tensor, float]]:
+        """The numbers to which a constant on the current is added, and how much of it each takes."""
+        return [(current.bias, 1.0)]
+
     @property
     def of_one_character(self) -> bool:
         """Whether the features are a function of the present character: then one pass over the alphabet is a table."""

@@ -26,7 +26,6 @@ from torch import Tensor
 from speak_neuro.systems.gumbel import GumbelPredictor
 from speak_neuro.systems.segmenters import Predictor
 from speak_neuro.systems.system import System
-from speak_neuro.tokenizer.encoder import ConvolutionEncoder
 from speak_neuro.training.distributed import Ranks
 from speak_neuro.training.sliding import views
 
@@ -57,7 +56,7 @@ def highest(logit: Tensor, target: float, ranks: Ranks) -> Tensor:
 @contextlib.contextmanager
 def at_target(system: System, ids: npt.NDArray[np.int32], window: int, keep: bool) -> Iterator[None]:
     """The system with its rate on `ids` at the target; `keep` says whether it stays so afterwards."""
-    biases, target = shifted(system), system.config.training.target_sf
+    biases, target = [bias for bias, _ in shifted(system)], system.config.training.target_sf
     if not biases or not target:
         yield
         return
@@ -70,19 +69,12 @@ def at_target(system: System, ids: npt.NDArray[np.int32], window: int, keep: boo
                 bias.copy_(old)
 
 
-def shifted(system: System) -> list[Tensor]:
-    """The parameters that a shift is added to."""
-    if not system.is_speak:
-        return [
-            predictor.contract.bias
-            for predictor in system.segmenter.modules()
-            if isinstance(predictor, GumbelPredictor)
-        ]
-    if isinstance(system.tokenizer.encoder, ConvolutionEncoder):
-        return [
-            system.tokenizer.encoder.sixteenths
-        ]  # its readout only adds up: the present character's part is shifted
-    return [system.tokenizer.current_readout.bias]
+def shifted(system: System) -> list[tuple[Tensor, float]]:
+    """The parameters that a shift is added to, and how much of it each takes."""
+    if system.is_speak:
+        return system.tokenizer.encoder.offsets(system.tokenizer.current_readout)
+    predictors = (part for part in system.segmenter.modules() if isinstance(part, GumbelPredictor))
+    return [(predictor.contract.bias, 1.0) for predictor in predictors]
 
 
 @torch.no_grad()
@@ -93,11 +85,8 @@ def calibrate(system: System, ids: npt.NDArray[np.int32], window: int, target: f
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if rate(middle) * target > 1 else (middle, high)
-    for bias in shifted(system):
-        if bias.ndim == 3:  # (delay, character, lane)
-            bias[0, :, 0] += high / ConvolutionEncoder.GAIN
-        else:
-            bias += high
+    for bias, share in shifted(system):
+        bias += high * share
     return high
 
 
