@@ -22,7 +22,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import TEMPORARY, check_writable, write_json
 from speak_neuro.common.provenance import commit, package_versions, result_record
 from speak_neuro.common.settings import add_flags, override, to_dict
-from speak_neuro.config import SAMPLED, RunConfig
+from speak_neuro.config import RunConfig
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.training.checks import add_run_flags, check_folder, check_same_system, check_settings, unread
 from speak_neuro.training.launch import end_as_one, speak_once
@@ -233,7 +233,7 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
         "data": data.record,
         "config": to_dict(config),
     }
-    if config.tokenizer.kind in SAMPLED:  # the other way to evaluate them, as DTP does, beside ours
+    if not config.is_speak and system.segmenter.samples:  # the other way to evaluate them, as DTP does, beside ours
         system.segmenter.sampled = not system.segmenter.sampled
         other = evaluate(system, data.test, config.training.window, ranks=ranks)
         name = "sampled" if system.segmenter.sampled else "likeliest"
@@ -260,7 +260,7 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
 def undecided(config: RunConfig, steps_per_epoch: int) -> str:
     """A line for a run too short for SPEAK's acceptance, which decides on windows whose text was read before."""
     training = config.training
-    if config.tokenizer.kind != "speak" or training.proxy != "exemplar" or training.acceptance == "never":
+    if not config.is_speak or training.proxy != "exemplar" or training.acceptance == "never":
         return ""
     first = max(training.proxy_steps, steps_per_epoch)
     if training.steps > first:

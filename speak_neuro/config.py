@@ -45,10 +45,21 @@ ENCODERS = Registry(
     },
 )
 """What the neuron's current depends on; `speak_neuro.tokenizer.encoder` says what a new one has to be."""
-SYSTEMS = ("speak", "vanilla", "fixed", "whitespace", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
-"""The tokenizers of the paper's Table 1, each in front of the same language model (`systems.segmenters`)."""
-SAMPLED = ("dtp-gumbel", "magnet")
-"""Those that draw their boundaries in training."""
+SYSTEMS = Registry(
+    "system",
+    {
+        "speak": "speak_neuro.tokenizer.module:SpeakTokenizer",
+        "vanilla": "speak_neuro.systems.vanilla:Vanilla",
+        "fixed": "speak_neuro.systems.fixed:FixedLength",
+        "whitespace": "speak_neuro.systems.whitespace:WhiteSpace",
+        "dtp-entropy": "speak_neuro.systems.dtp_entropy:DtpEntropy",
+        "dtp-unigram": "speak_neuro.systems.dtp_unigram:DtpUnigram",
+        "dtp-gumbel": "speak_neuro.systems.dtp_gumbel:DtpGumbel",
+        "magnet": "speak_neuro.systems.magnet:Magnet",
+    },
+)
+"""The tokenizers of the paper's Table 1, each in front of the same language model; `speak_neuro.systems.segmenter` says
+what a new one has to be."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +82,19 @@ class TokenizerConfig:
         added=True,
     )
     encoder_layers: int = option(1, "Linear-LayerNorm-GELU layers of the linear encoder", 1, 16, added=True)
-    fixed_length: int = option(4, "fixed: characters per token", 1, added=True)
-    prior: float = option(0.2, "dtp-gumbel, magnet: wanted share of boundaries", 1e-3, 0.999, added=True)
+    fixed_length: int = option(4, "characters per token", 1, added=True, systems=("fixed",))
+    prior: float = option(0.2, "wanted share of boundaries", 1e-3, 0.999, added=True, systems=("dtp-gumbel", "magnet"))
     script_priors: str = option(
-        "", "magnet: a prior for each script, e.g. latin=0.2,cyrillic=0.1 (others: --prior)", added=True
+        "", "a prior for each script, e.g. latin=0.2,cyrillic=0.1 (others: --prior)", added=True, systems=("magnet",)
     )
     predictor_temperature: float = option(
-        0.5, "dtp-gumbel, magnet: temperature of the relaxed sample", 1e-3, added=True
+        0.5, "temperature of the relaxed sample", 1e-3, added=True, systems=("dtp-gumbel", "magnet")
     )
     double_sigmoid: bool = option(
-        False, "dtp-entropy, dtp-unigram: sigmoid twice in the loss, as DTP's code has it", added=True
+        False, "sigmoid twice in the loss, as DTP's code has it", added=True, systems=("dtp-entropy", "dtp-unigram")
     )
     sample_at_evaluation: bool = option(
-        False, "dtp-gumbel, magnet: draw boundaries at evaluation too, as DTP's code does", added=True
+        False, "draw boundaries at evaluation too, as DTP's code does", added=True, systems=("dtp-gumbel", "magnet")
     )
 
     def __post_init__(self) -> None:
@@ -170,9 +181,10 @@ class TrainingConfig:
     )
     target_sf: float = option(
         0.0,
-        "speak, dtp-entropy, dtp-unigram, dtp-gumbel, magnet: characters per token to hold; 0 for what comes out",
+        "characters per token to hold; 0 for what comes out",
         0.0,
         added=True,
+        systems=("speak", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet"),
     )
     membrane_weight: float = option(1.0, "weight of the neuron's loss, L_mem (Eq. 14) or the chosen one", 0.0)
     reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)
@@ -208,7 +220,7 @@ class TrainingConfig:
         0, "first steps, in which the language model reads the proxy while the neuron learns it", 0, added=True
     )
     exemplar_steps: int = option(
-        0, "dtp-gumbel, magnet: first steps, trained as dtp-unigram; DTP's code has none", 0, added=True
+        0, "first steps, trained as dtp-unigram; DTP's code has none", 0, added=True, systems=("dtp-gumbel", "magnet")
     )
     boundary_gradient: bool = option(False, "let L_LM train the neuron too, through the pooling weights", added=True)
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
@@ -240,9 +252,13 @@ class RunConfig:
     @property
     def needs_exemplar(self) -> bool:
         """Whether the system starts from an exemplar tokenizer's boundaries, or learns them."""
-        kind = self.tokenizer.kind
-        warm = kind in SAMPLED and self.training.exemplar_steps > 0
-        return kind == "dtp-unigram" or warm or (kind == "speak" and self.training.drive == "proxy")
+        needs: bool = SYSTEMS.load(self.tokenizer.kind).needs_exemplar(self)
+        return needs
+
+    @property
+    def is_speak(self) -> bool:
+        """Whether SPEAK cuts the text; the others have no neuron."""
+        return self.tokenizer.kind == "speak"
 
     def __post_init__(self) -> None:
         if self.tokenizer.grid == "none":

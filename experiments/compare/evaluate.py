@@ -130,7 +130,6 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
     import torch
 
     from speak_neuro.common.settings import to_dict
-    from speak_neuro.config import SAMPLED
     from speak_neuro.supervision.exemplar import UnigramExemplar
     from speak_neuro.systems.run_folder import EXEMPLAR
     from speak_neuro.training.evaluation import evaluate as measure
@@ -151,7 +150,7 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
     found = once(exemplar)
     seconds = time.perf_counter() - began
     other = None
-    if run.config.tokenizer.kind in SAMPLED:
+    if not system.is_speak and system.segmenter.samples:
         system.segmenter.sampled = not system.segmenter.sampled
         second = once(None)
         kind = "sampled" if system.segmenter.sampled else "likeliest"

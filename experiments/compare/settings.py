@@ -19,7 +19,7 @@ from typing import Any
 from records import Record, merge
 
 from speak_neuro.common.seeds import Sample, sample
-from speak_neuro.config import SAMPLED
+from speak_neuro.config import SYSTEMS as REGISTRY
 from speak_neuro.errors import SpeakError
 
 SYSTEMS = (
@@ -211,7 +211,8 @@ def settings(records: Iterable[Record]) -> list[Setting]:
 
 def started(record: Record) -> Record:
     """A run with sampled boundaries that began as dtp-unigram counts as a system of its own."""
-    if record.system in SAMPLED and record.config.get("training.exemplar_steps", 0):
+    known = record.system in REGISTRY and REGISTRY.load(record.system).samples
+    if known and record.config.get("training.exemplar_steps", 0):
         return dataclasses.replace(record, system=f"{record.system}, started")
     return record
 

@@ -24,15 +24,16 @@ def option(
     added: bool = False,
     flag: str | None = None,
     before: Any = None,
+    systems: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with its help text and allowed values (`low` and `high` are themselves allowed).
 
     A field `added` since the schema's first version may be absent in a file: the run was made with its default, or with
     the value `before` that it stood for until then. `flag` is the command line's name for it where that is not the
-    field's own.
+    field's own. `systems` are those that read it; empty: all.
     """
     metadata = {"help": help, "low": low, "high": high, "choices": choices, "flag": flag}
-    metadata |= {"added": added or before is not None, "before": before}
+    metadata |= {"added": added or before is not None, "before": before, "systems": systems}
     return field(default=default, metadata=metadata)
 
 
@@ -103,7 +104,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
         for item in dataclasses.fields(part):
             meta = item.metadata
             flag = meta["flag"] or "--" + item.name.replace("_", "-")
-            text = str(meta["help"]).replace("%", "%%")
+            text = ": ".join(filter(None, (", ".join(meta["systems"]), meta["help"]))).replace("%", "%%")
             destination = f"{section.name}.{item.name}"
             if hints[item.name] is bool:
                 group.add_argument(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speak_neuro.config import ModelConfig, RunConfig
+from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig
 
 
 def layer_flops(positions: float, width: int, inner: int, rows: int = 1, square: bool = False) -> float:
@@ -63,18 +63,18 @@ def step_flops(
 ) -> float:
     """One training step of the whole batch; `decided`: the share of the steps at which SPEAK decides on its proxies,
     where it has any (default: `acceptance_share`)."""
-    training, kind = config.training, config.tokenizer.kind
+    training = config.training
     before, after = forward_flops(
         config.model,
         vocabulary,
         training.window,
         shortening_factor,
         rows=training.batch,
-        shortened=kind != "vanilla",
+        shortened=SYSTEMS.load(config.tokenizer.kind).shortens,
     )
     tokenizer = 2.0 * training.window * parameters_tokenizer
     row = 3 * (before + after + tokenizer)
-    if kind == "speak" and training.proxy == "exemplar":
+    if config.is_speak and training.proxy == "exemplar":
         dropout = config.model.dropout > 0 or config.model.attention_dropout > 0
         share = training.acceptance_share if decided is None else decided
         row += share * (before + 2 * after if dropout else after)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.config import SAMPLED, RunConfig
+from speak_neuro.config import SYSTEMS, RunConfig
 
 Kind = Literal["price", "nats", "odds"]
 NATS_PER_TOKEN = 5.0
@@ -42,8 +42,5 @@ class Knob(nn.Module):
 def build_knob(config: RunConfig) -> Knob | None:
     """The knob of a configuration with a target; None where there is no target, or no knob that training moves."""
     target = config.training.target_sf
-    if not target:
-        return None
-    if config.tokenizer.kind == "speak":
-        return Knob("nats" if config.training.drive == "information" else "price", target)
-    return Knob("odds", target) if config.tokenizer.kind in SAMPLED else None
+    kind = SYSTEMS.load(config.tokenizer.kind).knob(config) if target else None
+    return None if kind is None else Knob(kind, target)

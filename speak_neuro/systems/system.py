@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from speak_neuro.config import RunConfig
+from speak_neuro.config import SYSTEMS, RunConfig
 from speak_neuro.model.hourglass import Hourglass, HourglassConfig
 from speak_neuro.supervision.knob import Knob, build_knob
 from speak_neuro.supervision.losses import Mixes
-from speak_neuro.systems.segmenters import Segmentation, Segmenter, build_segmenter
+from speak_neuro.systems.segmenter import Segmentation, Segmenter, build_segmenter
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.tokenizer.module import SpeakTokenizer
 
@@ -30,7 +30,7 @@ class System(nn.Module):
         super().__init__()
         self.config = config
         m = config.model
-        plain = config.tokenizer.kind == "vanilla"  # the same layers, all at full resolution
+        plain = not SYSTEMS.load(config.tokenizer.kind).shortens  # the same layers, all at full resolution
         self.language_model = Hourglass(
             HourglassConfig(
                 vocabulary=vocabulary,
@@ -55,7 +55,7 @@ class System(nn.Module):
 
     @property
     def is_speak(self) -> bool:
-        return self.config.tokenizer.kind == "speak"
+        return self.config.is_speak
 
     @property
     def boundary_module(self) -> SpeakTokenizer | Segmenter:

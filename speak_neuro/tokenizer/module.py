@@ -49,8 +49,39 @@ class Boundaries(NamedTuple):
 class SpeakTokenizer(nn.Module):
     """Character ids to token boundaries."""
 
+    shortens, samples = True, False
+    """As `systems.segmenter.Segmenter` has them."""
     current_readout: Readout
     gate_readout: Readout
+
+    @classmethod
+    def needs_exemplar(cls, config: RunConfig) -> bool:
+        """Whether training starts from an exemplar tokenizer's boundaries."""
+        return config.training.drive == "proxy"
+
+    @classmethod
+    def knob(cls, config: RunConfig) -> str | None:
+        """What holds its rate in training (`supervision.knob`)."""
+        return "nats" if config.training.drive == "information" else "price"
+
+    @classmethod
+    def check_text(cls, start: str) -> str:
+        """Any text will do."""
+        return ""
+
+    @classmethod
+    def check(cls, config: RunConfig) -> str:
+        """What makes these settings impossible, as a sentence that names the remedy; empty where nothing does."""
+        training, target = config.training, config.training.target_sf
+        if training.drive == "information" and not target:
+            return "--drive information needs to know how much a token may hold; give --target-sf, as 4"
+        if training.drive == "information" and config.neuron.reset_mode == "none":
+            return "--drive information with --reset-mode none would never end a token twice; take another mode"
+        if target and config.tokenizer.tanh:
+            return "--target-sf shifts the current, which --tanh bounds; leave one of them away"
+        if target and training.drive == "proxy" and training.neuron_loss == "membrane":
+            return "--target-sf is held by the price of a spike, which L_mem has not; add --neuron-loss spike"
+        return ""
 
     def __init__(self, config: RunConfig, vocabulary: int) -> None:
         super().__init__()

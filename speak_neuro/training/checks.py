@@ -43,11 +43,8 @@ def flag_of(item: Field[Any]) -> str:
 def check_settings(config: RunConfig) -> None:
     """Refuse a system that could not end a single token, or hold no rate."""
     check_target(config)
-    length, window = config.tokenizer.fixed_length, config.training.window
-    if config.tokenizer.kind == "fixed" and length > window:
-        raise SpeakError(
-            f"--fixed-length is {length} and --window {window}: no token would end; allowed: up to the window"
-        )
+    if why := SYSTEMS.load(config.tokenizer.kind).check(config):
+        raise SpeakError(why)
 
 
 def check_target(config: RunConfig) -> None:
@@ -57,16 +54,6 @@ def check_target(config: RunConfig) -> None:
         raise SpeakError(
             f"--target-sf is {target}; allowed: 0 for none, or above 1 and up to --window {training.window}"
         )
-    if config.tokenizer.kind != "speak":
-        return
-    if training.drive == "information" and not target:
-        raise SpeakError("--drive information needs to know how much a token may hold; give --target-sf, as 4")
-    if training.drive == "information" and config.neuron.reset_mode == "none":
-        raise SpeakError("--drive information with --reset-mode none would never end a token twice; take another mode")
-    if target and config.tokenizer.tanh:
-        raise SpeakError("--target-sf shifts the current, which --tanh bounds; leave one of them away")
-    if target and training.drive == "proxy" and training.neuron_loss == "membrane":
-        raise SpeakError("--target-sf is held by the price of a spike, which L_mem has not; add --neuron-loss spike")
 
 
 def unread(arguments: argparse.Namespace, config: RunConfig, alphabet: Alphabet) -> list[str]:
@@ -76,11 +63,8 @@ def unread(arguments: argparse.Namespace, config: RunConfig, alphabet: Alphabet)
         for item in fields(getattr(config, section.name)):
             if getattr(arguments, f"{section.name}.{item.name}", None) is None:
                 continue
-            # A setting of some systems only says so at the beginning of its help.
-            readers = item.metadata["help"].partition(":")[0].split(", ")
-            if section.name == "neuron":
-                readers = ["speak"]
-            if set(readers) <= set(SYSTEMS) and kind not in readers:
+            readers = ("speak",) if section.name == "neuron" else item.metadata["systems"]
+            if readers and kind not in readers:
                 notes.append(
                     f"{flag_of(item)} is a setting of {' and '.join(readers)}; --tokenizer {kind} does not read it"
                 )

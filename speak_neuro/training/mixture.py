@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from speak_neuro.common.tensors import read_tensors, write_tensors
-from speak_neuro.config import RunConfig
+from speak_neuro.config import SYSTEMS, RunConfig
 from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.systems.run_folder import STATE
 from speak_neuro.systems.system import System
@@ -124,9 +124,9 @@ def check_members(configs: dict[str, RunConfig]) -> None:
     for name, config in configs.items():
         if config.model != first.model:
             raise ValueError(f"member {name} has another model; allowed: the same for all")
-        if config.tokenizer.kind == "vanilla":
+        if not SYSTEMS.load(config.tokenizer.kind).shortens:
             raise ValueError(
-                f"member {name} is vanilla, whose layers all run on characters; allowed: the other systems"
+                f"member {name} is {config.tokenizer.kind}, all on characters; allowed: systems that shorten"
             )
         for item in ("steps", "batch", "window", "seed", "learning_rate", "warmup", "precision", "exemplar_vocabulary"):
             if getattr(config.training, item) != getattr(first.training, item):
@@ -134,9 +134,5 @@ def check_members(configs: dict[str, RunConfig]) -> None:
                     f"member {name} has {item} {getattr(config.training, item)}; allowed: "
                     f"{getattr(first.training, item)}, as the first member"
                 )
-        if (
-            config.tokenizer.kind == "speak"
-            and config.training.drive == "proxy"
-            and config.training.acceptance != "never"
-        ):
+        if config.is_speak and config.training.drive == "proxy" and config.training.acceptance != "never":
             raise ValueError(f"member {name} accepts proxies, which others read; allowed: acceptance never")

@@ -167,7 +167,7 @@ def faithful(config: RunConfig, preset: str) -> RunConfig:
     compared with what their published code does (docs/systems.md)."""
     config = with_adam(config, preset)
     model = dataclasses.replace(config.model, norm="post")
-    if config.tokenizer.kind != "speak":
+    if not config.is_speak:
         return dataclasses.replace(
             config,
             model=model,

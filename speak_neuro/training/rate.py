@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from speak_neuro.systems.gumbel import GumbelPredictor
-from speak_neuro.systems.segmenters import Predictor
+from speak_neuro.systems.predictor import Predictor
 from speak_neuro.systems.system import System
 from speak_neuro.training.distributed import Ranks
 from speak_neuro.training.sliding import views

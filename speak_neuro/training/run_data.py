@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.config import RunConfig
+from speak_neuro.config import SYSTEMS, RunConfig
 from speak_neuro.corpus.named_sets import NAMED, check_name, named_parts
 from speak_neuro.corpus.splits import PARTS, digest, read_splits
 from speak_neuro.errors import SpeakError
@@ -31,7 +31,6 @@ Ids = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 Say = Callable[[str], None]
 
-LEAST_WHITE_SPACE = 0.02
 LEAST_KNOWN = 0.5
 """Of a text's characters, to a given exemplar: below this it is one of another script."""
 START = 100_000
@@ -159,7 +158,7 @@ def in_memory(
 
     parts = read_splits(path)
     check_lengths([len(part) for part in parts], config)
-    check_white_space(parts.train[:START], config)
+    check_start(parts.train[:START], config)
     sha256 = digest(parts)  # of the whole text, however much of the test part is scored
     parts = parts._replace(test=parts.test[: config.training.test_characters or None])
     describe(record, [len(part) for part in parts], sha256)
@@ -200,7 +199,7 @@ def streamed(
     text = StreamedText.prepare(path, cache, say)
     alphabet, train, valid = text.train.alphabet, text.train.ids, text.valid.ids
     check_lengths([len(train), len(valid), len(text.test)], config)
-    check_white_space(text.train.text(0, START), config)
+    check_start(text.train.text(0, START), config)
     test = text.test.ids[: config.training.test_characters or None]
     describe(record, [len(train), len(valid), len(test)], text.sha256)
     record["memory_mapped"] = True
@@ -291,14 +290,10 @@ def check_lengths(lengths: list[int], config: RunConfig) -> None:
             raise SpeakError(f"the {name} part has {sizes[name]} characters, it needs 2; give more text")
 
 
-def check_white_space(start: str, config: RunConfig) -> None:
-    """Refuse `whitespace` on a text that, to judge from its start, hardly has any."""
-    spaces = sum(map(str.isspace, start))
-    if config.tokenizer.kind == "whitespace" and spaces < LEAST_WHITE_SPACE * len(start):
-        raise SpeakError(
-            f"--tokenizer is whitespace, but only {spaces} of the text's first {len(start)} characters are white "
-            "space, as in a script written without it; take another --tokenizer"
-        )
+def check_start(start: str, config: RunConfig) -> None:
+    """Refuse a text whose beginning shows that the system cannot cut it."""
+    if why := SYSTEMS.load(config.tokenizer.kind).check_text(start):
+        raise SpeakError(why)
 
 
 def check_alphabet(alphabet: Alphabet) -> None:

@@ -11,9 +11,12 @@ import torch
 from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig, parse_priors
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.systems.fixed import FixedLength
+from speak_neuro.systems.magnet import Magnet
 from speak_neuro.systems.scripts import script_of, script_table
-from speak_neuro.systems.segmenters import FixedLength, ScriptPredictor, WhiteSpace, build_segmenter
+from speak_neuro.systems.segmenter import build_segmenter
 from speak_neuro.systems.system import System
+from speak_neuro.systems.whitespace import WhiteSpace
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.training.evaluation import evaluate
 
@@ -105,14 +108,13 @@ def test_scripts() -> None:
 
 
 def test_magnet_routes_rows_by_script_and_each_script_has_its_prior() -> None:
-    priors = {"latin": 0.2, "cyrillic": 0.1}
     alphabet = Alphabet("abcжзй 123\u05d0\u05d1")
-    magnet = ScriptPredictor(8, 16, 0.5, False, alphabet, priors)
+    magnet = Magnet(config_of("magnet", script_priors="latin=0.2,cyrillic=0.1"), alphabet)
     rows = ["aж bc", "жз a1", "123 1", "\u05d0\u05d1\u05d0a "]
     ids = torch.from_numpy(np.stack([alphabet.encode(row) for row in rows]).astype(np.int64))
     assert magnet.route(ids).tolist() == [0, 1, 2, 0]
     assert magnet.priors(ids, 0.3).tolist() == pytest.approx([0.2, 0.1, 0.3, 0.2])
-    hidden = torch.randn(4, 5, 8)
+    hidden = torch.randn(4, 5, magnet.config.model.width)
     together = magnet.predict(ids, hidden, sample=False).logit
     for row, number in enumerate([0, 1, 2, 0]):
         own = [*magnet.predictors, magnet.predictor][number]

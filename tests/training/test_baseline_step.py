@@ -17,9 +17,10 @@ from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig,
 from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.supervision.exemplar import whitespace_boundaries
 from speak_neuro.supervision.proxy import ProxyStore
+from speak_neuro.systems.dtp_entropy import entropy_peaks
+from speak_neuro.systems.predictor import boundary_loss
 from speak_neuro.systems.system import System
 from speak_neuro.text.alphabet import Alphabet
-from speak_neuro.training.baseline_step import boundary_loss, entropy_peaks
 from speak_neuro.training.fit import train_step
 from speak_neuro.training.trainer import Trainer
 
@@ -51,22 +52,20 @@ def test_boundary_loss_by_hand_and_the_double_sigmoid() -> None:
     logit, target = torch.tensor([[0.0, 2.0]]), torch.tensor([[True, False]])
     sigmoid = 1 / (1 + math.exp(-2.0))
     expected = (math.log(2) - math.log(1 - sigmoid)) / 2
-    assert boundary_loss(CONFIG, logit, target).item() == pytest.approx(expected, rel=1e-6)
-    doubled = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(CONFIG.tokenizer, double_sigmoid=True))
+    assert boundary_loss(logit, target).item() == pytest.approx(expected, rel=1e-6)
     once = [1 / (1 + math.exp(-p)) for p in (0.5, sigmoid)]
-    assert boundary_loss(doubled, logit, target).item() == pytest.approx(
+    assert boundary_loss(logit, target, True).item() == pytest.approx(
         (-math.log(once[0]) - math.log(1 - once[1])) / 2, rel=1e-6
     )
 
 
 def test_the_double_sigmoid_is_least_at_zero_where_one_boundary_in_two_is_true() -> None:
     """DTP's loss under-predicts: with half the positions true its best probability is 0, not one half."""
-    doubled = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(CONFIG.tokenizer, double_sigmoid=True))
     target = torch.tensor([[True, False]])
     grid = torch.linspace(-8, 8, 161)
-    losses = [boundary_loss(doubled, x.repeat(1, 2), target).item() for x in grid]
+    losses = [boundary_loss(x.repeat(1, 2), target, True).item() for x in grid]
     assert int(np.argmin(losses)) == 0
-    losses = [boundary_loss(CONFIG, x.repeat(1, 2), target).item() for x in grid]
+    losses = [boundary_loss(x.repeat(1, 2), target).item() for x in grid]
     assert abs(float(grid[int(np.argmin(losses))])) < 1e-6
 
 
