@@ -195,7 +195,7 @@ def test_a_permutation_looks_shuffled() -> None:
 
 
 def test_a_large_epoch_is_computed_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "LARGE_EPOCH", 10)
+    monkeypatch.setattr(windows, "LARGE_EPOCH", 10)
     sampler = windows.WindowSampler(1003, 10, 7, seed=5)
     starts = [sampler.starts(3, step) for step in range(sampler.steps_per_epoch)]
     assert np.array_equal(np.concatenate(starts), sampler.epoch_starts(3)[: 7 * len(starts)])

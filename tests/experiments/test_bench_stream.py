@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -19,8 +17,6 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     return load("bench/stream")
-    yield importlib.import_module("bench_stream")
-    sys.path.remove(str(ROOT / "experiments"))
 
 
 def test_the_built_text(script: ModuleType, tmp_path: Path) -> None:

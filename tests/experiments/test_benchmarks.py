@@ -10,6 +10,7 @@ import pytest
 from scripts import load
 
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
+from speak_neuro.training.presets import PRESETS
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 MICRO = RunConfig(
@@ -38,7 +39,7 @@ def scripts(monkeypatch):
 
 def test_bench_step_reports_ratios(scripts, capsys, tmp_path):
     flags = ["--models", "tiny", "--systems", "tiny", "--repeats", "1", "--no-memory"]
-    assert scripts["bench_step"].main([*flags, "--json", str(tmp_path / "bench_step.json")]) == 0
+    assert scripts["step"].main([*flags, "--json", str(tmp_path / "bench_step.json")]) == 0
     output = capsys.readouterr().out
     assert "plain / package" in output
     assert "SPEAK / dtp-gumbel" in output
@@ -49,13 +50,13 @@ def test_bench_step_reports_ratios(scripts, capsys, tmp_path):
     assert system["speak"]["steps_per_second"] > 0
 
     pytest.importorskip("matplotlib")
-    assert scripts["plot_bench"].main(["--results", str(tmp_path), "--out", str(tmp_path / "plot.png")]) == 0
+    assert scripts["plot"].main(["--results", str(tmp_path), "--out", str(tmp_path / "plot.png")]) == 0
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_bench_step_times_nothing_when_the_models_differ(scripts, monkeypatch, capsys):
     monkeypatch.setattr(scripts["hourglass"], "TOLERANCE", -1.0)
-    assert scripts["bench_step"].main(["--models", "tiny", "--systems"]) == 1
+    assert scripts["step"].main(["--models", "tiny", "--systems"]) == 1
     captured = capsys.readouterr()
     assert "nothing was timed" in captured.err
     assert "package" not in captured.out
@@ -73,31 +74,31 @@ def test_the_profile_has_every_part(scripts, capsys, tmp_path):
 
 
 def test_the_gumbel_step_learns(scripts):
-    step = scripts["systems"].gumbel_step(MICRO)
+    step = scripts["step_setup"].gumbel_step(MICRO)
     records = [step() for _ in range(40)]
     assert records[-1]["loss_lm"] < 0.9 * records[0]["loss_lm"]
     assert all(1 < record["sf"] < 32 for record in records)
-    again = scripts["systems"].gumbel_step(MICRO)
+    again = scripts["step_setup"].gumbel_step(MICRO)
     assert [again() for _ in range(3)] == records[:3]
 
 
 def test_speaks_step_decides_on_every_window(scripts):
-    assert "changed" in scripts["systems"].speak_step(MICRO)()
+    assert "changed" in scripts["step_setup"].speak_step(MICRO)()
 
 
 def test_dropout_is_replaced_only_when_asked(scripts):
-    configuration = scripts["systems"].configuration
-    assert configuration("paper", None) == scripts["presets"].PRESETS["paper"]
+    configuration = scripts["step_setup"].configuration
+    assert configuration("paper", None) == PRESETS["paper"]
     model = configuration("paper", 0.3).model
     assert (model.dropout, model.attention_dropout) == (0.3, 0.3)
-    assert dataclasses.replace(model, dropout=0.1, attention_dropout=0.1) == scripts["presets"].PRESETS["paper"].model
+    assert dataclasses.replace(model, dropout=0.1, attention_dropout=0.1) == PRESETS["paper"].model
 
 
 def test_the_plot_names_what_is_missing(scripts, capsys, tmp_path):
-    assert scripts["plot_bench"].main(["--results", str(tmp_path)]) == 2
+    assert scripts["plot"].main(["--results", str(tmp_path)]) == 2
     assert "no results of benchmarks; run make bench" in capsys.readouterr().err
     (tmp_path / "bench_scan.json").write_text("{}", encoding="utf-8")
-    assert scripts["plot_bench"].main(["--results", str(tmp_path)]) == 2
+    assert scripts["plot"].main(["--results", str(tmp_path)]) == 2
     assert "bench_scan.json: not a benchmark's result" in capsys.readouterr().err
 
 

@@ -110,7 +110,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobody_to_meet() -> None:
     """A process that cannot reach the others says so instead of training alone."""
     script = (
-        "import datetime\nfrom speak_neuro import distributed\nfrom speak_neuro.errors import SpeakError\n"
+        "import datetime\nfrom speak_neuro.training import distributed\nfrom speak_neuro.errors import SpeakError\n"
         "distributed.TIMEOUT = datetime.timedelta(seconds=1)\n"
         "try:\n    with distributed.joined('cpu'): pass\nexcept SpeakError as error: print(error)\n"
     )
