@@ -11,6 +11,7 @@ import torch
 from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig, parse_priors
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.model.hourglass import predictor_view
 from speak_neuro.systems.fixed import FixedLength
 from speak_neuro.systems.magnet import Magnet
 from speak_neuro.systems.scripts import script_of, script_table
@@ -115,10 +116,10 @@ def test_magnet_routes_rows_by_script_and_each_script_has_its_prior() -> None:
     assert magnet.route(ids).tolist() == [0, 1, 2, 0]
     assert magnet.priors(ids, 0.3).tolist() == pytest.approx([0.2, 0.1, 0.3, 0.2])
     hidden = torch.randn(4, 5, magnet.config.model.width)
-    together = magnet.predict(ids, hidden, sample=False).logit
+    together, seen = magnet.predict(ids, hidden, sample=False).logit, predictor_view(hidden, magnet.norm)
     for row, number in enumerate([0, 1, 2, 0]):
         own = [*magnet.predictors, magnet.predictor][number]
-        assert torch.allclose(together[row], own(hidden[row : row + 1], False).logit[0], atol=1e-6)
+        assert torch.allclose(together[row], own(seen[row : row + 1], False).logit[0], atol=1e-6)
     logit = magnet.predict(ids[:1], hidden[:1], sample=True)
     logit.boundaries.sum().backward()
     assert magnet.predictors[0].expand.weight.grad is not None
