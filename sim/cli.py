@@ -12,6 +12,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import atomic_write, check_writable, write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.sim.networks.cli import add_verify, run_on_input, run_verify
 from speak_neuro.sim.quantize_cli import LEVELS, add_formats, add_quantize, formats, numbers, quantize
 from speak_neuro.sim.tokenize import add_tokenize, tokenize
 
@@ -31,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Run an exported tokenizer in Lava's CPU simulator, or prove its run equal to the trained one.",
         epilog="Exit codes: 0 done and equal, 1 parity failed, 2 bad input or a failed simulation, 3 Lava is missing.",
     )
-    commands = parser.add_subparsers(dest="action", required=True, metavar="run | parity | quantize | tokenize")
+    commands = parser.add_subparsers(
+        dest="action", required=True, metavar="run | parity | quantize | tokenize | verify"
+    )
     parity = commands.add_parser(
         "parity",
         help="compare the trained run with Lava, spike by spike",
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (parity, run):
         command.add_argument("--graph", type=Path, required=True, help="the NIR file of speak-export")
-        command.add_argument("--trace", type=Path, required=True, help="the trace of speak-export")
+        command.add_argument("--trace", type=Path, required=command is parity, help="the trace of speak-export")
         command.add_argument("--timeout", type=_seconds, help="seconds per level (default: by the work to do)")
         command.add_argument("--python", help="Python that has Lava (default: $SPEAK_SIM_PYTHON, else this one)")
         command.add_argument("--json", type=Path, metavar="FILE", help="also write counts as JSON")
@@ -64,8 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--out", type=Path, help="folder of parity.json and parity.html (default: the trace's)")
     run.add_argument("--level", choices=["neuron", "readout"], default="readout", help="inputs (default: readout)")
     run.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    run.add_argument(
+        "--input", type=Path, metavar="FILE", help="instead of a trace: .npy of (batch, steps, ...) numbers"
+    )
     add_quantize(commands)
     add_tokenize(commands, _seconds)
+    add_verify(commands, _seconds)
     return parser
 
 
@@ -82,6 +89,15 @@ def _seconds(text: str) -> float:
 def _action(arguments: argparse.Namespace) -> int:
     if arguments.action == "tokenize":
         return tokenize(arguments)
+    if arguments.action == "verify" or (arguments.action == "run" and arguments.input is not None):
+        if arguments.action == "run":
+            check_writable(arguments.out)
+        if arguments.json:
+            check_writable(arguments.json)
+        with _Progress() as progress:
+            return (run_verify if arguments.action == "verify" else run_on_input)(arguments, progress)
+    if arguments.action == "run" and arguments.trace is None:
+        raise SpeakError("neither --trace nor --input is given; allowed: one of them")
     from speak_neuro.export.files.neuron_file import read_neuron
     from speak_neuro.export.files.trace_file import read_trace
     from speak_neuro.sim.parity.levels import check_same_neuron

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
@@ -59,6 +59,8 @@ class Network:
     """The NIR type of each layer's node."""
     input: str
     output: str
+    nodes: dict[str, Any] = field(default_factory=dict)
+    """The NIR nodes, by the same names."""
 
     def neurons(self) -> list[str]:
         """Names of the layers that spike or integrate."""
@@ -118,6 +120,7 @@ def network_of(graph: nir.NIRGraph, dt: float = DT) -> Network:
         kinds={name: type(flat.nodes[name]).__name__ for name in names},
         input=first,
         output=last,
+        nodes=flat.nodes,
     )
 
 
@@ -178,10 +181,10 @@ def _check_edges(flat: _Flat, first: str, last: str) -> None:
 
 
 def _check_numbers(name: str, node: Any) -> None:
-    for field, value in vars(node).items():
+    for name_of, value in vars(node).items():
         array = np.asarray(value) if isinstance(value, (np.ndarray, float, int)) else None
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise SpeakError(f"node {name}: {field} holds NaN or infinity; allowed: finite numbers")
+            raise SpeakError(f"node {name}: {name_of} holds NaN or infinity; allowed: finite numbers")
 
 
 def _incoming(name: str, node: Any, sources: tuple[Source, ...], shapes: Mapping[str, Shape]) -> Shape:

@@ -1,9 +1,10 @@
-"""A NIR graph as a torch module that runs step by step, by nirtorch: `out, state = net(x, state)`.
+"""A NIR graph as a torch module that runs step by step: `out, state = net(x, state)`.
 
 Neurons become one module each, `StepNeurons`, whose spikes and potentials are those of `export.graphs.network_run` on
-the same currents, bit for bit: NIR's LIF and IF reset to v_reset at every spike and fire where u > v_threshold, so
-they are the gated neuron with its gate open and the threshold at the next float. `node_map` makes the map of nirtorch's
-`nir_to_torch`; with it any program built on nirtorch runs these graphs.
+the same currents, bit for bit: NIR's LIF and IF reset to v_reset at every spike and fire where u > v_threshold, so they
+are the gated neuron with its gate open and the threshold at the next float. The order of the nodes and the edges that
+close a cycle are `export.graphs.network`'s. `node_map` makes the map of nirtorch's own `nir_to_torch`, which runs
+chains and simple loops, but not graphs with many nodes in one cycle, and does not add what leads to an Output.
 """
 
 from __future__ import annotations
@@ -17,16 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.export.files.nir_node import GatedResetLIF
 from speak_neuro.export.graphs.interpreter import DT
-from speak_neuro.export.graphs.layers import LANES, OPEN, Neurons
-from speak_neuro.export.graphs.network import network_of
-
-try:
-    import nirtorch
-except ImportError as error:
-    raise MissingExtra("nirtorch is not installed: pip install 'speak-neuro[export]'") from error
+from speak_neuro.export.graphs.layers import LANES, OPEN, Neurons, Relay
+from speak_neuro.export.graphs.network import Network, network_of
 
 NEURON_NODES = (nir.Threshold, nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, GatedResetLIF)
 State = tuple[Tensor, Tensor]
@@ -152,18 +147,49 @@ class Times(nn.Module):
         return x * self.scale
 
 
+class GraphSteps(nn.Module):
+    """The modules of a network's nodes, run in its order; (B, ...) in and out, `state` None at the start."""
+
+    def __init__(self, network: Network, make: Callable[[Any], nn.Module]) -> None:
+        super().__init__()
+        self._network = network
+        self._modules_of = {}
+        for number, (name, layer) in enumerate(network.layers.items()):
+            if not isinstance(layer, Relay):
+                self._modules_of[name] = make(network.nodes[name])
+                self.add_module(f"node_{number}", self._modules_of[name])
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """The output of one step, and the state for the next: of modules, and values that go round a cycle."""
+        network = self._network
+        values: dict[str, Tensor] = {}
+        states, before = ({}, {}) if state is None else state
+        after: dict[str, Any] = {}
+        for name in network.layers:
+            total = x if name == network.input else None
+            for source in network.sources[name]:
+                value = before.get(source.name) if source.delayed else values[source.name]
+                if value is None:  # nothing has gone round yet
+                    value = x.new_zeros(len(x), *network.shapes[source.name])
+                total = value if total is None else total + value
+            assert total is not None
+            values[name] = total.reshape(len(x), *network.shapes[name]) if name not in self._modules_of else total
+            if name in self._modules_of:
+                module = self._modules_of[name]
+                if isinstance(module, (StepNeurons, StepDelay)):
+                    values[name], after[name] = module(total, states.get(name))
+                else:
+                    values[name] = module(total)
+        kept = {s.name for sources in network.sources.values() for s in sources if s.delayed}
+        return values[network.output], (after, {name: values[name] for name in kept})
+
+
 def from_nir(graph: nir.NIRGraph, dt: float = DT) -> nn.Module:
     """The torch module of `graph`, stepped with `dt` seconds: `out, state = net(x, state)` on (B, ...) inputs.
 
-    Raises a SpeakError with one line for anything that `export.graphs.network` refuses, and for graphs within the
-    graph.
+    Raises a SpeakError with one line for anything that `export.graphs.network` refuses.
     """
-    network = network_of(graph, dt)
-    if len([1 for _, target in graph.edges if target == network.output]) > 1:
-        raise SpeakError(
-            "several nodes lead to the output, and nirtorch would not add them; allowed: one (a Scale of 1 adds)"
-        )
-    return nirtorch.nir_to_torch(graph, node_map(dt))
+    return GraphSteps(network_of(graph, dt), functools.partial(torch_module, dt=dt))
 
 
 def node_map(dt: float = DT) -> dict[type, Callable[[Any], nn.Module]]:

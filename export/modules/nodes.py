@@ -6,7 +6,7 @@
                                     IF when beta is 1. reset_mechanism "zero"; "none" is a GatedResetLIF that never
                                     resets
     snntorch.Synaptic               CubaLIF, "zero" with reset_delay=False
-    snntorch.RLeaky, RSynaptic      the same, with a Linear or Conv2d from its spikes back to its input
+    snntorch.RLeaky                 the same as Leaky, with a Linear or Conv2d from its spikes back to its input
     Linear, Conv1d, Conv2d          Affine or Linear, Conv1d, Conv2d
     AvgPool2d, Flatten              the same
     Dropout, Identity               nothing (in evaluation)
@@ -165,6 +165,10 @@ def _gated(name: str, module: Any, taken: Shape, given: Shape) -> Piece:
 def _check_snntorch(name: str, module: Any, delayed_zero: bool) -> str:
     """The reset mechanism of a layer of snnTorch's, if NIR has it."""
     kind = type(module).__name__
+    if kind == "RSynaptic":
+        raise UnsupportedLayer(
+            f"{name}: snnTorch 1.0's RSynaptic fails where it resets at once; allowed: RLeaky, Synaptic"
+        )
     mechanism = str(module.reset_mechanism)
     advice = "reset_mechanism='zero', reset_delay=False"
     if mechanism == "subtract":

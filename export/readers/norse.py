@@ -12,13 +12,12 @@ import functools
 from typing import Any
 
 import nir
-import nirtorch
 from torch import nn
 
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.export.graphs.interpreter import DT
 from speak_neuro.export.graphs.network import network_of
-from speak_neuro.export.modules.from_nir import torch_module
+from speak_neuro.export.modules.from_nir import GraphSteps, torch_module
 
 OURS = (
     "GatedResetLIF",
@@ -58,6 +57,4 @@ def from_nir(graph: nir.NIRGraph, dt: float = DT) -> nn.Module:
         import norse.torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("norse is not installed: pip install --no-deps norse==1.1.0") from error
-    network_of(graph, dt)  # for its checks
-    kinds = {type(node) for node in graph.nodes.values()} - {nir.Input, nir.Output}
-    return nirtorch.nir_to_torch(graph, {kind: functools.partial(norse_module, dt=dt) for kind in kinds})
+    return GraphSteps(network_of(graph, dt), functools.partial(norse_module, dt=dt))

@@ -1,8 +1,9 @@
 """Chooses integers for a network of neurons, after Loihi's ranges, from a calibration run.
 
-Every layer's value is an integer times its unit. Spikes have the unit 1; numbers that go in are graded spikes of 16
-bits. A linear layer's weights are w = q * unit_out / (unit_in 2^shift) with |q| below 2^15 (a high and a low part of
-8 bits each); its sum, which may not leave 32 bits, is shifted right by up to 8 bits, Loihi's least weight exponent.
+Every layer's value is an integer times its unit. Spikes have the unit 1; numbers that go in, or from one linear layer
+to the next, are graded spikes of 16 bits. A linear layer's weights are w = q * unit_out / (unit_in 2^shift) with |q|
+below 2^15 (a high and a low part of 8 bits each); its sum, which may not leave 32 bits, is shifted right by up to 8
+bits, Loihi's least weight exponent.
 Neuron n counts its potential in unit * gain_n, so the current is added as it comes:
 
     threshold T_n = threshold / unit_n      soft_n, reset_n, bias_n likewise      decay in 1/4096
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.graphs.layers import LINEAR, Convolution, Delay, Dense, Layer, Neurons, Relay, Scale
 from speak_neuro.export.graphs.network import Network
-from speak_neuro.export.graphs.network_run import NetworkRun
+from speak_neuro.export.graphs.network_run import NetworkRun, Stepper
 from speak_neuro.neuron.integer import (
     ACCUMULATOR_LIMIT,
     DECAY_ONE,
@@ -70,6 +71,7 @@ def fix_network(network: Network, flat: Array, run: NetworkRun, headroom: float 
     units: dict[str, float] = {network.input: 1.0 if spikes_in else float(largest) / PAYLOAD_LIMIT}
     reach: dict[str, float] = {network.input: float(np.rint(largest / units[network.input])) or 1.0}
     formats: dict[str, dict[str, Any]] = {}
+    largest_values = _largest_values(network, flat)
     for name in network.neurons():  # spikes are known before what they drive
         layer = network.layers[name]
         assert isinstance(layer, Neurons)
@@ -81,7 +83,7 @@ def fix_network(network: Network, flat: Array, run: NetworkRun, headroom: float 
             unit = _unit_for(network, name, layer, feeds, units, reach, run, headroom)
             for feed in feeds:
                 source, most = _unit_in(network, feed, units), _reach_in(network, feed, reach)
-                finest = _linear_unit(network.layers[feed], source, most)
+                finest = _linear_unit(network.layers[feed], source, most, grid=False)
                 layers[feed], units[feed] = _fix_linear(network.layers[feed], source, unit, finest)
             layers[name], formats[name] = _fix_neurons(name, layer, unit, run)
             if not layer.spiking:
@@ -89,9 +91,10 @@ def fix_network(network: Network, flat: Array, run: NetworkRun, headroom: float 
         elif isinstance(layer, LINEAR) and name not in units:
             if not _feeds_neurons(network, name):
                 source = _unit_in(network, name, units)
-                unit = _linear_unit(layer, source, _reach_in(network, name, reach))
-                layers[name], units[name] = _fix_linear(layer, source, unit, unit)
-                reach[name] = _spread(layers[name], _reach_in(network, name, reach))
+                finest = _linear_unit(layer, source, _reach_in(network, name, reach), grid=False)
+                unit = max(finest, largest_values[name] * headroom / PAYLOAD_LIMIT)
+                layers[name], units[name] = _fix_linear(layer, source, unit, finest)
+                reach[name] = float(PAYLOAD_LIMIT)
         elif isinstance(layer, (Relay, Delay)) and name != network.input:
             sources = {units[s.name] for s in network.sources[name] if s.name in units}
             if len(sources) > 1:
@@ -99,6 +102,16 @@ def fix_network(network: Network, flat: Array, run: NetworkRun, headroom: float 
             units[name] = sources.pop() if sources else 1.0
             reach[name] = sum(reach.get(s.name, 1.0) for s in network.sources[name])
     return FixedNetwork(replace(network, layers=layers), units, formats)
+
+
+def _largest_values(network: Network, flat: Array) -> dict[str, float]:
+    """The largest magnitude of each layer's output in the calibration."""
+    stepper = Stepper(network, flat.shape[0], np.float32)
+    found = dict.fromkeys(network.layers, 0.0)
+    for t in range(flat.shape[1]):
+        for name, values in stepper.step(flat[:, t])[0].items():
+            found[name] = max(found[name], float(np.abs(values).max(initial=0.0)))
+    return found
 
 
 def _sources(network: Network, name: str) -> list[str]:
@@ -145,11 +158,11 @@ def _weights(layer: Layer) -> Array:
     return np.asarray(value, dtype=np.float64)
 
 
-def _linear_unit(layer: Layer, source: float, reach: float) -> float:
-    """The finest unit of a linear layer's output that weights and sums allow; weights of one size become 1."""
+def _linear_unit(layer: Layer, source: float, reach: float, grid: bool = True) -> float:
+    """The finest unit of a linear layer's output that weights and sums allow; on the `grid` equal weights are 1."""
     weight = np.abs(_weights(layer))
     sizes = np.unique(weight[weight > 0])
-    if sizes.size == 1 and not np.any(getattr(layer, "bias", 0)):
+    if grid and sizes.size == 1 and not np.any(getattr(layer, "bias", 0)):
         return float(sizes[0]) * source
     if not sizes.size:
         return source
@@ -212,11 +225,6 @@ def _fix_linear(layer: Layer, source: float, unit: float, finest: float) -> tupl
     assert isinstance(layer, (Dense, Convolution))
     fixed = replace(layer, weight=whole(layer.weight, factor), bias=whole(layer.bias, 2.0**shift / unit), shift=shift)
     return fixed, unit
-
-
-def _spread(layer: Layer, reach: float) -> float:
-    weight = np.abs(_weights(layer))
-    return float((weight.sum(axis=-1).max() if weight.ndim > 1 else weight.max()) * reach)
 
 
 def _fix_neurons(name: str, layer: Neurons, unit: float, run: NetworkRun) -> tuple[Neurons, dict[str, Any]]:

@@ -24,6 +24,7 @@ from speak_neuro.export.files.neuron_file import read_graph, write_graph
 from speak_neuro.export.files.nir_node import GatedResetLIF
 from speak_neuro.export.graphs.network import network_of
 from speak_neuro.export.graphs.network_run import run_network
+from speak_neuro.export.modules.from_nir import node_map
 from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 
 ZERO = networks.ZERO
@@ -70,9 +71,10 @@ def stepped(net: Any, sample: torch.Tensor) -> np.ndarray:
     return torch.stack(found, 1).numpy()
 
 
-def test_read_back_by_nirtorch(exported) -> None:
+def test_read_back_by_this_package_and_by_nirtorch(exported) -> None:
     _, module, sample, path = exported
-    np.testing.assert_allclose(stepped(from_nir(read_graph(path)), sample), output_of(module, sample), atol=1e-5)
+    for net in (from_nir(read_graph(path)), nirtorch.nir_to_torch(read_graph(path), node_map())):
+        np.testing.assert_allclose(stepped(net, sample), output_of(module, sample), atol=1e-5)
 
 
 def test_read_back_by_norse(exported) -> None:

@@ -1,0 +1,187 @@
+"""Networks of others, built anew, through export, NIR and Lava: what differs, layer by layer.
+
+    python experiments/networks/models.py --json experiments/results/networks/models.json
+
+tutorial-5      snnTorch's tutorial 5: 784-1000-10, Leaky with beta 0.95, 25 steps of one picture
+tutorial-6      snnTorch's tutorial 6: two convolutions with Leaky (beta 0.5), pooled, and ten Leaky; average for
+                maximum pooling,
+                which NIR does not have
+braille         after the NIR paper's recurrent network for braille: 12 taxels, 38 recurrent neurons, 7 with a synaptic
+                current (the paper's recurrent ones have one too; snnTorch 1.0's RSynaptic cannot reset at once)
+keywords        Linear, 32 gated neurons, Linear, Leaky, Linear
+
+Weights are as torch starts them, scaled so that every layer spikes; the tutorials' reset (subtract, a step later) is
+refused, and `zero` at once stands for it. Inputs are random, seeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import result_record
+from speak_neuro.errors import SpeakError
+
+MODELS = ("tutorial-5", "tutorial-6", "braille", "keywords")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="models.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="(default: all)")
+    parser.add_argument("--batch", type=int, default=4, help="sequences (default: 4)")
+    parser.add_argument("--no-lava", action="store_true", help="without Lava: export, numpy and readers only")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    return run_command(parser, table, argv)
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Every model through every step."""
+    if arguments.json is not None:
+        check_writable(arguments.json)
+    if arguments.batch < 1:
+        raise SpeakError(f"--batch is {arguments.batch}; allowed: 1 or more")
+    warnings.simplefilter("ignore")
+    found = {name: one(name, arguments.batch, not arguments.no_lava) for name in arguments.models}
+    if arguments.json is not None:
+        write_json(arguments.json, result_record(arguments.command_line, {"models": found}))
+    return 0
+
+
+def one(name: str, batch: int, lava: bool) -> dict[str, Any]:
+    """One model: refusal of the original reset, then the differences at every step of the way."""
+    import torch
+
+    from speak_neuro.export import reference_of, to_nir
+    from speak_neuro.export.graphs.network import network_of
+    from speak_neuro.export.graphs.network_run import run_network
+    from speak_neuro.sim import verify
+
+    torch.manual_seed(0)
+    net, sample = build(name, "zero", batch)
+    found: dict[str, Any] = {"refused": ""}
+    if name != "keywords":
+        try:
+            to_nir(build(name, "subtract", batch)[0], sample)
+        except SpeakError as error:
+            found["refused"] = str(error)
+    graph, reference = to_nir(net, sample), reference_of(net, sample)
+    own = run_network(network_of(graph), sample.numpy()).layers
+    found["layers"] = {
+        layer: {
+            "neurons": int(run.spikes.shape[2]),
+            "spikes": int(run.spikes.sum()),
+            "numpy": int((own[layer].spikes != run.spikes).sum()),
+        }
+        for layer, run in reference.items()
+    }
+    print(f"{name}: {len(graph.nodes)} nodes; {found['refused'] or 'no reset of its own'}")
+    # snnTorch adds a recurrent input after the leak, NIR before it: the graph's run in numpy is the reference then.
+    recurrent = any(row["numpy"] for row in found["layers"].values()) or name == "braille"
+    if lava:
+        result = verify(graph, sample.numpy(), None if recurrent else reference, levels=("neuron", "network", "fixed"))
+        found["passed"] = result.passed
+        found["reference"] = result.report["reference"]
+        for level, part in result.report["levels"].items():
+            for row in part["layers"]:
+                into = found["layers"][row["name"]]
+                into[level] = {key: row[key] for key in ("spike_mismatches", "membrane_mismatches")}
+                if level == "fixed":
+                    into[level]["as_float"] = row["float_agreement"]
+    found["readers"] = readers(graph, sample, net)
+    for layer, row in found["layers"].items():
+        print(f"  {layer}: {row}")
+    print(f"  outputs of readers, largest difference: {found['readers']}")
+    return found
+
+
+def readers(graph: Any, sample: Any, net: Any) -> dict[str, float | str]:
+    """The largest difference of each reader's output to the module's."""
+    import torch
+
+    from speak_neuro.export import from_nir
+    from speak_neuro.export.modules.record import record_run
+    from speak_neuro.export.readers import norse, sinabs
+
+    expected = record_run(net, sample).output
+    found: dict[str, float | str] = {}
+    for reader, module in (("from_nir", from_nir), ("norse", norse.from_nir)):
+        try:
+            stepping, state, outs = module(graph), None, []
+            with torch.no_grad():
+                for t in range(sample.shape[1]):
+                    out, state = stepping(sample[:, t], state)
+                    outs.append(out)
+            found[reader] = float(np.abs(torch.stack(outs, 1).numpy() - expected).max())
+        except SpeakError as error:
+            found[reader] = str(error)
+    try:
+        with torch.no_grad():
+            out = sinabs.from_nir(graph, batch_size=len(sample))(sample.flatten(0, 1))
+        out = out[0] if isinstance(out, tuple) else out
+        found["sinabs"] = float(np.abs(out.numpy().reshape(expected.shape) - expected).max())
+    except SpeakError as error:
+        found["sinabs"] = str(error)
+    return found
+
+
+def build(name: str, reset: str, batch: int) -> tuple[Any, Any]:
+    """The module and its sample (B, T, ...)."""
+    import snntorch
+    import torch
+    from torch import nn
+
+    from speak_neuro.neuron.module import GatedLeakyCell
+
+    options: dict[str, Any] = {"reset_mechanism": reset, "init_hidden": True}
+    if reset == "zero":
+        options["reset_delay"] = False
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> Any:
+        return torch.rand(batch, *shape, generator=generator)
+
+    if name == "tutorial-5":
+        net = nn.Sequential(
+            nn.Linear(784, 1000), snntorch.Leaky(0.95, **options), nn.Linear(1000, 10), snntorch.Leaky(0.95, **options)
+        )
+        return net, random(1, 784).expand(batch, 25, 784).contiguous()
+    if name == "tutorial-6":
+        layers = [nn.Conv2d(1, 12, 5), nn.AvgPool2d(2), snntorch.Leaky(0.5, **options)]
+        layers += [nn.Conv2d(12, 64, 5), nn.AvgPool2d(2), snntorch.Leaky(0.5, **options)]
+        layers += [nn.Flatten(), nn.Linear(64 * 4 * 4, 10), snntorch.Leaky(0.5, **options)]
+        net = nn.Sequential(*layers)
+        with torch.no_grad():
+            for layer, factor in ((net[0], 5.0), (net[3], 4.0), (net[7], 3.0)):
+                layer.weight.mul_(factor)
+        return net, random(1, 1, 28, 28).expand(batch, 25, 1, 28, 28).contiguous()
+    if name == "braille":
+        net = nn.Sequential(
+            nn.Linear(12, 38),
+            snntorch.RLeaky(beta=0.85, linear_features=38, **options),
+            nn.Linear(38, 7),
+            snntorch.Synaptic(alpha=0.6, beta=0.85, **options),
+        )
+        with torch.no_grad():
+            net[2].weight.mul_(3)
+        return net, (random(100, 12) < 0.15).float() * 3
+    net = nn.Sequential(
+        nn.Linear(16, 64),
+        GatedLeakyCell(32, decay=0.9, init_hidden=True, learn_gate="own-loss"),
+        nn.Linear(32, 32),
+        snntorch.Leaky(0.9, init_hidden=True, reset_mechanism="zero", reset_delay=False),
+        nn.Linear(32, 4),
+    )
+    return net, random(50, 16) * 6 - 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
