@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,20 +20,23 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
+from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.frozen_tokenizer import SPECIALS
 from speak_neuro.rtok.text.normalise import normalise
 from speak_neuro.rtok.tokenizers.hf_tokenizer import RTokTokenizer, write_tokenizer
 from speak_neuro.rtok.tokenizers.speak import SpeakSegmenter
 from speak_neuro.table.vocabulary import Vocabulary
+from speak_neuro.text.byte_alphabet import raw_bytes
 
 TEXTS = [*SENTENCES, "½ ﬁne e\u0301t\u200be", "a <s> b </s>", "\ud800 half", "😀 new", ""]
 UNSEEN = ["quite new words", "words of another kind", "ganz andere Wörter", "совсем новые слова"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> RTokTokenizer:
-    return write_tokenizer(lively_tokenizer(), tmp_path_factory.mktemp("made"), SENTENCES)
+@pytest.fixture(scope="module", params=["pieces", "whole"])
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RTokTokenizer:
+    folder = tmp_path_factory.mktemp("made")
+    return write_tokenizer(lively_tokenizer(), folder, SENTENCES, whole=request.param == "whole")
 
 
 def spoken(text: str) -> str:
@@ -54,12 +58,29 @@ def test_every_reset_mode_has_a_table(mode: str, tmp_path: Path) -> None:
     assert [made.tokens(text) for text in SENTENCES] == wanted
 
 
+def test_pieces_are_fewer_than_bytes(tmp_path: Path) -> None:
+    """What no whole token covers is pieces, and one id still never holds parts of two tokens."""
+    texts = [line for line in embedded_text("en").split("\n") if line]
+    held, learned = texts[:40], texts[40:200]
+    lengths = {}
+    for whole in (True, False):
+        made = write_tokenizer(lively_tokenizer(), tmp_path / str(whole), learned, 2000, whole)
+        lengths[whole] = sum(len(made(text)["input_ids"]) for text in held)
+        for text in held[:5]:
+            names = [raw_bytes(name) for name in made.tokenize(text)]
+            tokens = [token.replace("▁", " ").encode() for token in made.tokens(text)]
+            ends = set(np.cumsum(list(map(len, names))).tolist())
+            assert b"".join(names) == b"".join(tokens)
+            assert ends >= set(np.cumsum(list(map(len, tokens))).tolist())
+    assert lengths[False] < 0.8 * lengths[True]
+
+
 def test_the_vocabulary_is_the_most_frequent_tokens(tmp_path: Path) -> None:
     texts = [*SENTENCES, *SENTENCES[:2]]
     (tokens,) = SpeakSegmenter(lively_tokenizer()).segment([list(map(normalise, texts))], "en")
     counts = Counter(token.replace("▁", " ").encode() for unit in tokens for token in unit)
     best = sorted((t for t in counts if len(t) > 1), key=lambda t: (-counts[t], t))[:10]
-    made = write_tokenizer(lively_tokenizer(), tmp_path, texts, size=266)
+    made = write_tokenizer(lively_tokenizer(), tmp_path, texts, size=266, whole=True)
     assert len(made) == made.vocab_size == 4 + 256 + 10
     assert [made.decode([260 + place]) for place in range(10)] == [token.decode().removeprefix(" ") for token in best]
     assert Vocabulary.load(tmp_path / "speak_vocabulary.safetensors").tokens == tuple(best)
@@ -167,7 +188,7 @@ def test_auto_tokenizer(tokenizer: RTokTokenizer, tmp_path: Path, monkeypatch: p
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(SpeakError, match="have no token"):
+    with pytest.raises(SpeakError, match="is empty; give text"):
         write_tokenizer(lively_tokenizer(), tmp_path / "empty", ["", " "])
     write_tokenizer(lively_tokenizer(), tmp_path / "made", SENTENCES)
     (tmp_path / "made" / "speak_vocabulary.safetensors").write_bytes(b"{")

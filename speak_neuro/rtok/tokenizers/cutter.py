@@ -18,6 +18,7 @@ from speak_neuro.neuron.reference import GATE_RULE
 from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.text.normalise import WORD, normalise_with_spans
 from speak_neuro.rtok.tokenizers.speak import FRAMEWORK, CharacterTokenizer
+from speak_neuro.table.learn_pieces import learn_pieces
 from speak_neuro.table.table import CompiledTable
 from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.table.vocabulary import Vocabulary
@@ -68,9 +69,9 @@ def token_bytes(token: str) -> bytes:
     return token.replace(WORD, " ").encode("utf-8")
 
 
-def learn_vocabulary(cutter: Cutter, texts: Iterable[str], size: int = VOCABULARY_SIZE) -> Vocabulary:
-    """The `size` most frequent tokens of texts, the 256 bytes among them, from which everything else is made."""
-    counts: Counter[bytes] = Counter()
-    for text in texts:
-        counts.update(map(token_bytes, cutter.tokens(text)))
-    return Vocabulary.build(counts, size)
+def learn_vocabulary(
+    cutter: Cutter, texts: Iterable[str], size: int = VOCABULARY_SIZE, whole: bool = False
+) -> Vocabulary:
+    """`size` ids, the 256 bytes included, out of texts: pieces of their tokens, or the most frequent `whole` ones."""
+    tokens = (token_bytes(token) for text in texts for token in cutter.tokens(text))
+    return Vocabulary.build(Counter(tokens), size) if whole else learn_pieces(tokens, size, unit="tokens")
