@@ -14,32 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import UnsupportedExport
 from speak_neuro.export.files.neuron_file import ExportedNeuron
+from speak_neuro.inference.compile_table import refusals
 from speak_neuro.neuron.reference import GATE_RULE, SOFT_RESETS
 from speak_neuro.systems.system import System
 from speak_neuro.tokenizer.module import SpeakTokenizer
-
-
-class UnsupportedExport(SpeakError):
-    """The checkpoint has something that cannot be exported exactly; the message lists every reason."""
-
-
-def refusals(system: System) -> list[str]:
-    """Why this system cannot be exported exactly; empty when it can."""
-    if not system.is_speak:
-        return [
-            f"the run's tokenizer is {system.config.tokenizer.kind}, which has no neuron; train with --tokenizer speak"
-        ]
-    reasons = []
-    tokenizer = system.tokenizer
-    if tokenizer.tanh:
-        reasons.append("tanh stands between the readout and the neuron, and NIR has no tanh; train with --no-tanh")
-    for name, value in tokenizer.state_dict().items():
-        array = value.detach().cpu().numpy()
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            reasons.append(f"tokenizer tensor {name} holds values that are not finite")
-    return reasons
 
 
 def export_neuron(system: System, metadata: dict[str, Any] | None = None) -> ExportedNeuron:

@@ -1,34 +1,16 @@
-"""Checkpoint to table: what the network computes for each character, once for all (see `speak_neuro.table.table`)."""
+"""`speak-export --to table`: a run's table in a file (see `speak_neuro.inference.compile_table`)."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import package_versions, result_record
-from speak_neuro.config import RunConfig
-from speak_neuro.export.fold import character_tables, no_tables
-from speak_neuro.export.graph import UnsupportedExport
-from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.errors import UnsupportedExport
+from speak_neuro.inference.compile_table import compile_table, no_tables
 from speak_neuro.systems.run_folder import Run, load_system
-from speak_neuro.systems.system import System
-from speak_neuro.table.table import CompiledTable
-from speak_neuro.text.alphabet import Alphabet
 
 NAME = "table.safetensors"
-
-
-def compile_table(
-    system: System, config: RunConfig, alphabet: Alphabet, metadata: dict[str, Any] | None = None
-) -> CompiledTable:
-    """The table of a trained tokenizer, its currents those of `inference` to the last bit."""
-    reasons = no_tables(system)
-    if reasons:
-        raise UnsupportedExport("has no table: " + "; ".join(reasons))
-    parts = character_tables(BoundaryEngine(system, config))
-    current, gate = parts[:, 0].copy(), parts[:, 1].copy()
-    return CompiledTable(alphabet, current, gate, system.tokenizer.neuron.parameters_numpy(), metadata or {})
 
 
 def write_table(arguments: argparse.Namespace, run: Run) -> int:

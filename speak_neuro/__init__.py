@@ -7,11 +7,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from speak_neuro.api.tokenizer import Tokenizer
     from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 
 __version__ = "0.1.0"
-__all__ = ["GatedLeaky", "GatedLeakyCell", "__version__"]
-_HOMES = {"GatedLeaky": "speak_neuro.neuron.module", "GatedLeakyCell": "speak_neuro.neuron.module"}
+__all__ = ["GatedLeaky", "GatedLeakyCell", "Tokenizer", "__version__"]
+_HOMES = {
+    "GatedLeaky": "speak_neuro.neuron.module",
+    "GatedLeakyCell": "speak_neuro.neuron.module",
+    "Tokenizer": "speak_neuro.api.tokenizer",
+}
 
 if getattr(sys, "argv", [])[:1] == ["-m"]:  # so it is while Python looks for the module that it is to run
     from speak_neuro.common.module_run import refuse_library

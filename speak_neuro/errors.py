@@ -12,6 +12,10 @@ class SpeakError(Exception):
     exit_code = 2
 
 
+class UnsupportedExport(SpeakError):
+    """The checkpoint has something that cannot be exported exactly; the message lists every reason."""
+
+
 class ParityError(SpeakError):
     """Two backends disagree."""
 

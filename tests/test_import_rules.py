@@ -42,6 +42,7 @@ rtok.pretrained
 rtok.tasks
 rtok.tokenizers
 rtok.training
+api
 export.files
 export.graphs
 export.modules

@@ -103,7 +103,7 @@ def tokenizers_of(arguments: argparse.Namespace, text: str) -> tuple[Speak, Tabl
     import torch
 
     from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
-    from speak_neuro.export.table import compile_table
+    from speak_neuro.inference.compile_table import compile_table
     from speak_neuro.inference.engine import BoundaryEngine
     from speak_neuro.inference.speak import Speak
     from speak_neuro.systems.run_folder import load_system, read_run

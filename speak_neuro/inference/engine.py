@@ -14,6 +14,7 @@ The neuron then runs over them position by position with its potential carried o
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,11 @@ IntArray = npt.NDArray[np.int32]
 
 BLOCK = 512
 """Characters per block of the window and convolution encoders."""
+
+
+if hasattr(os, "register_at_fork"):
+    # The threads of a process stay behind in its fork, and OpenMP would wait for them for ever: a child computes alone.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class Trace(NamedTuple):

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import SpeakError, UnsupportedExport
 from speak_neuro.export.cli import main
 from speak_neuro.export.files.neuron_file import ExportedNeuron, read_graph, read_neuron, write_graph, write_neuron
 from speak_neuro.export.files.trace_file import read_trace, write_trace
-from speak_neuro.export.graph import UnsupportedExport, export_neuron, refusals
+from speak_neuro.export.graph import export_neuron, refusals
 from speak_neuro.export.trace import run_trace, trace_rows
 from speak_neuro.inference.speak import Speak
 from speak_neuro.neuron.reference import RESET_MODES, NeuronParameters, gated_lif_run

@@ -12,13 +12,12 @@ import pytest
 import torch
 from folded_fixtures import config_of, lively_system, run_folder, scripts
 
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import SpeakError, UnsupportedExport
 from speak_neuro.export.cli import main
 from speak_neuro.export.files.folded_file import Folded, one_hot, read_alphabet, read_folded, write_folded
 from speak_neuro.export.files.neuron_file import read_neuron
 from speak_neuro.export.files.trace_file import read_trace
 from speak_neuro.export.fold import fold, fold_refusals
-from speak_neuro.export.graph import UnsupportedExport
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.inference.speak import Speak
 from speak_neuro.neuron.reference import RESET_MODES

@@ -17,10 +17,9 @@ from table_fixtures import TEXTS, make_table, make_tables, oracle
 
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig
 from speak_neuro.corpus.reader import embedded_names, embedded_text
-from speak_neuro.errors import SpeakError
+from speak_neuro.errors import SpeakError, UnsupportedExport
 from speak_neuro.export.cli import main
-from speak_neuro.export.graph import UnsupportedExport
-from speak_neuro.export.table import compile_table
+from speak_neuro.inference.compile_table import compile_table
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.inference.speak import Speak
 from speak_neuro.neuron.reference import NeuronParameters

@@ -1,0 +1,1 @@
+"""What users import: one tokenizer for every trained run, and its form for transformers."""

@@ -1,0 +1,183 @@
+"""Where the units of a text end: by a table, by the network itself, or by RTok's table on normalised text.
+
+    table      `linear` and `convolution` runs: numpy and compiled code, no torch
+    network    every other encoder: torch, in one canonical order (`speak_neuro.inference.engine`)
+    rtok       RTok's: text is normalised first, spikes open tokens, words and lengths cut too
+
+What each computes depends on its text alone, so all are frozen, can be pickled, and work in threads and after a fork.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from speak_neuro.errors import SpeakError
+from speak_neuro.rtok.text.limits import Limits, tokens_of
+from speak_neuro.rtok.text.normalise import WORD, normalise_with_spans
+from speak_neuro.table.table import CompiledTable
+from speak_neuro.table.tokenizer import TableTokenizer
+from speak_neuro.text import segments
+
+if TYPE_CHECKING:
+    from speak_neuro.inference.speak import Speak
+    from speak_neuro.systems.run_folder import Run
+
+IndexArray = npt.NDArray[np.int64]
+
+TABLE = "speak_table.safetensors"
+NETWORK = "speak_network"
+
+
+class Boundaries(Protocol):
+    """What cuts a text."""
+
+    kind: ClassVar[str]
+
+    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+        """The text that is cut, and the span (L, 2) of `text` that each of its characters comes from; None: itself."""
+        ...
+
+    def restore(self, text: str) -> str:
+        """A prepared text for a reader."""
+        ...
+
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+        """(n, 2) spans of the units of a prepared text: tokens, or with `hard_only` contextual ranges."""
+        ...
+
+    def start(self) -> Any:
+        """The state at the beginning of a text that arrives in pieces."""
+        ...
+
+    def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
+        """Where units end in the next piece, in characters of it, and the state behind it."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` of the same kind reads."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableBoundaries:
+    """By tables over characters."""
+
+    table: TableTokenizer
+    kind: ClassVar[str] = "table"
+
+    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+        return text, None
+
+    def restore(self, text: str) -> str:
+        return text
+
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+        return self.table.spans(text, unit, hard_only)
+
+    def start(self) -> Any:
+        return None
+
+    def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
+        cuts, state = self.table.cuts(piece, state, hard_only)
+        return cuts[:, 1].tolist(), state
+
+    def save(self, folder: Path) -> None:
+        self.table.table.save(folder / TABLE)
+
+    @classmethod
+    def load(cls, folder: Path) -> TableBoundaries:
+        """Read what `save` wrote."""
+        return cls(TableTokenizer(CompiledTable.read(folder / TABLE)))
+
+
+@dataclass(frozen=True)
+class NetworkBoundaries:
+    """By the trained network."""
+
+    speak: Speak
+    run: Run
+    kind: ClassVar[str] = "network"
+
+    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+        return text, None
+
+    def restore(self, text: str) -> str:
+        return text
+
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+        return self.speak.spans(text, unit, hard_only)
+
+    def start(self) -> Any:
+        return self.speak.engine.start()
+
+    def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
+        from speak_neuro.inference.speak import ended
+
+        found = ended(state.advance(self.speak.alphabet.encode(piece)), hard_only)
+        return (np.flatnonzero(found) + 1).tolist(), state
+
+    def save(self, folder: Path) -> None:
+        from speak_neuro.systems.run_folder import save_model, write_config
+
+        kept: dict[str, Any] = {
+            key: self.run.record[key] for key in ("data", "versions", "commit") if key in self.run.record
+        }
+        write_config(folder / NETWORK, self.run.config, self.run.alphabet, kept)
+        save_model(folder / NETWORK, self.speak.engine.system)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> NetworkBoundaries:
+        """Read what `save` wrote, or a run folder."""
+        from speak_neuro.inference.speak import Speak
+        from speak_neuro.systems.run_folder import read_run
+
+        here = folder / NETWORK if (folder / NETWORK).is_dir() else folder
+        return cls(Speak.load(here, device), read_run(here))
+
+
+@dataclass(frozen=True)
+class RTokBoundaries:
+    """By RTok's table, over normalised text: a spike, a word or the longest token opens the next."""
+
+    table: TableTokenizer
+    limits: Limits = Limits()
+    kind: ClassVar[str] = "rtok"
+
+    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+        normalised, sources = normalise_with_spans(text)
+        return normalised.replace(WORD, " "), sources
+
+    def restore(self, text: str) -> str:
+        return text.removeprefix(" ")
+
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+        text = text.replace(" ", WORD)  # a space is nothing else in normal form
+        fired = np.zeros(len(text), dtype=np.bool_)
+        cuts, _ = self.table.cuts(text, None, hard_only)
+        fired[cuts[:, 1] - 1] = True
+        if hard_only:  # a range goes on over words: only a hard reset forgets what came before
+            found = segments.spans(fired, "opens")
+        else:
+            sizes = np.array([len(token) for token in tokens_of(text, fired, self.limits)[0]], dtype=np.int64)
+            ends = np.cumsum(sizes)
+            found = np.stack([ends - sizes, ends], axis=1)
+        return found if unit == "character" else segments.byte_spans(text.replace(WORD, " "), found)
+
+    def start(self) -> Any:
+        raise SpeakError("an RTok tokenizer normalises whole texts: it has no stream; encode line by line")
+
+    def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
+        raise SpeakError("an RTok tokenizer has no stream")
+
+    def save(self, folder: Path) -> None:
+        self.table.table.save(folder / TABLE)
+
+    @classmethod
+    def load(cls, folder: Path) -> RTokBoundaries:
+        """Read what `save` wrote."""
+        return cls(TableTokenizer(CompiledTable.read(folder / TABLE)))

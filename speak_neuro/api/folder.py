@@ -1,0 +1,88 @@
+"""A tokenizer's folder, and its parts from whatever there is: such a folder, a run of either kind, a table file.
+
+speak.json                        what cuts the text, the special tokens
+speak_vocabulary.safetensors      the vocabulary, if there is one
+speak_table.safetensors           runs that have a table, and RTok's
+speak_network/                    other runs: config.json and model.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from speak_neuro.api.boundaries import Boundaries, NetworkBoundaries, RTokBoundaries, TableBoundaries
+from speak_neuro.common.files import write_json
+from speak_neuro.errors import SpeakError
+from speak_neuro.table.load_vocabulary import load_vocabulary
+from speak_neuro.table.table import CompiledTable
+from speak_neuro.table.tokenizer import TableTokenizer
+from speak_neuro.table.vocabulary import Vocabulary
+
+FORMAT = "speak_neuro tokenizer"
+SCHEMA = 1
+ABOUT, VOCABULARY = "speak.json", "speak_vocabulary.safetensors"
+Parts = tuple[Boundaries, Vocabulary | None, tuple[str, ...]]
+_ADVICE = "save one with speak_neuro.Tokenizer.save"
+
+
+def save_parts(folder: Path, boundaries: Boundaries, vocabulary: Vocabulary | None, specials: tuple[str, ...]) -> None:
+    """Write a tokenizer's folder."""
+    boundaries.save(folder)
+    if vocabulary is not None:
+        vocabulary.save(folder / VOCABULARY)
+    about = {"format": FORMAT, "schema": SCHEMA, "boundaries": boundaries.kind, "special_tokens": list(specials)}
+    write_json(folder / ABOUT, about)
+
+
+def load_parts(place: Path, device: str = "cpu") -> Parts:
+    """Read a tokenizer's folder, a run folder, or a table file."""
+    if place.is_file():
+        return TableBoundaries(TableTokenizer(CompiledTable.read(place))), None, ()
+    if (place / ABOUT).is_file():
+        return _saved(place, device)
+    return _run(place, device), None, ()
+
+
+def _saved(folder: Path, device: str) -> Parts:
+    try:
+        about: Any = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SpeakError(f"{folder / ABOUT}: not valid JSON ({error}); {_ADVICE}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise SpeakError(f"{folder / ABOUT}: JSON, but not of a tokenizer; {_ADVICE}")
+    if about.get("schema") != SCHEMA:
+        raise SpeakError(
+            f"{folder / ABOUT}: schema is {about.get('schema')!r}, this version reads {SCHEMA}; use the speak_neuro "
+            "that wrote it"
+        )
+    readers: dict[str, Callable[[Path], Boundaries]] = {
+        TableBoundaries.kind: TableBoundaries.load,
+        RTokBoundaries.kind: RTokBoundaries.load,
+        NetworkBoundaries.kind: lambda folder: NetworkBoundaries.load(folder, device),
+    }
+    kind = about.get("boundaries")
+    if kind not in readers:
+        raise SpeakError(f"{folder / ABOUT}: boundaries is {kind!r}; allowed: {', '.join(readers)}")
+    vocabulary = load_vocabulary(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None
+    names = about.get("special_tokens")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SpeakError(f"{folder / ABOUT}: special_tokens is {names!r}; allowed: a list of strings; {_ADVICE}")
+    return readers[kind](folder), vocabulary, tuple(names)
+
+
+def _run(folder: Path, device: str) -> Boundaries:
+    from speak_neuro.inference.compile_table import compile_table, no_tables
+    from speak_neuro.rtok.tokenizers.cutter import table_of
+    from speak_neuro.rtok.tokenizers.speak import FRAMEWORK, CharacterTokenizer
+    from speak_neuro.systems.run_folder import load_system, read_run
+
+    run = read_run(folder)
+    if run.record.get("framework") == FRAMEWORK:
+        return RTokBoundaries(TableTokenizer(table_of(CharacterTokenizer.load(folder))))
+    system = load_system(run)
+    if no_tables(system):
+        return NetworkBoundaries.load(folder, device)
+    return TableBoundaries(TableTokenizer(compile_table(system, run.config, run.alphabet)))
