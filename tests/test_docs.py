@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from speak_neuro.text.alphabet import Alphabet
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -118,3 +121,13 @@ def test_every_folder_is_in_the_architecture() -> None:
     folders = {p.parent for top in ("speak_neuro", "export", "sim") for p in (ROOT / top).rglob("__init__.py")}
     named = {str(folder.relative_to(ROOT)) for folder in folders if "processes" not in folder.parent.parts}
     assert {name for name in named if f"`{name}`" not in text and f"`{name}/`" not in text} == set()
+
+
+def test_the_walk_through_of_a_system_is_one() -> None:
+    """The page's class, entered in the registry, cuts a text."""
+    code = next(block for block in blocks(ROOT / "docs" / "contributing.md", "python") if "class Vowels" in block)
+    names: dict[str, Any] = {}
+    exec(compile(code, "contributing.md", "exec"), names)
+    alphabet = Alphabet("abcde ")
+    ids = torch.from_numpy(alphabet.encode("a bed")[None].astype("int64"))
+    assert names["Vowels"](alphabet)(ids).tolist() == [[True, False, False, True, False]]
