@@ -12,6 +12,8 @@ Suites, each a folder of run folders below --out, with preset `compare` but for 
     ablations   the paper's Table 3 and more, around the neuron without leak; fewer steps
     languages   SPEAK, MAGNET, dtp-unigram and vanilla on --data's folders en, fi, he, vi
     cpu         preset `compare-cpu`: every system; SPEAK and MAGNET, which here begins as dtp-unigram, with three seeds
+    branch      preset `compare-cpu`, all at 4 characters per token: a language model trained behind each system in turn
+                (mixture.py), then each system alone from these common weights, with three seeds
 
 A finished run is left alone, one that was stopped goes on. Runs with the same data share one exemplar of each size.
 """
@@ -33,7 +35,8 @@ from speak_neuro.common.command import run_command
 from speak_neuro.errors import SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
-SUITES = ("main", "frontier", "ablations", "languages", "cpu")
+MIXTURE = GTOK.parent / "compare" / "mixture.py"
+SUITES = ("main", "frontier", "ablations", "languages", "cpu", "branch")
 SEEDS = (1, 2, 3)
 LANGUAGES = ("en", "fi", "he", "vi")
 PARTS = ("train.txt", "valid.txt", "test.txt")
@@ -112,6 +115,25 @@ LANGUAGE_SYSTEMS = {
 PRIORS = {"en": 0.213, "fi": 0.385, "he": 0.227, "vi": 0.233}
 
 
+# One share of the common training for each family; exemplars of 1,000 pieces have about the target's tokens themselves.
+INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667"
+FAMILIES = {
+    "whitespace": "--tokenizer whitespace",
+    "dtp-unigram": "--tokenizer dtp-unigram",
+    "dtp-entropy": "--tokenizer dtp-entropy",
+    "magnet": "--tokenizer magnet",
+    "speak": INFORMATION,
+}
+BRANCHES = {
+    **{name: (name, flags) for name, flags in FAMILIES.items()},
+    "speak-hard": ("speak", f"{INFORMATION} --reset-mode hard"),
+    "speak-soft": ("speak", f"{INFORMATION} --reset-mode soft"),
+}
+BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000"
+BRANCH_STEPS = 500
+"""A quarter of the way: the common training is three times as long."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run."""
@@ -120,6 +142,8 @@ class Job:
     data: Path
     flags: tuple[str, ...]
     preset: str = "compare"
+    after: Path | None = None
+    """The mixture that has to be there first; its member of the run's system gives the weights."""
 
     @property
     def vocabulary(self) -> str:
@@ -140,6 +164,18 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
             text += " --seed 1"
         return Job(out / suite / name, where, tuple(shlex.split(text)), preset)
 
+    if suite == "branch":
+        return [
+            Job(
+                out / suite / f"{name}-{seed}",
+                data,
+                tuple(shlex.split(f"--steps {steps or BRANCH_STEPS} {BRANCH_FLAGS} {flags} --seed {seed}")),
+                "compare-cpu",
+                out / "mixture" / str(seed) / member,
+            )
+            for seed in SEEDS
+            for name, (member, flags) in BRANCHES.items()
+        ]
     if suite == "languages":
         found = []
         for language in LANGUAGES:
@@ -214,8 +250,13 @@ def compare(arguments: argparse.Namespace) -> int:
     }
     learn_exemplars(shared)
     began = time.monotonic()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        failed = sum(pool.map(lambda job: run(job, shared.get((job.data, job.vocabulary)), arguments), left))
+    failed = 0
+    for mixture in dict.fromkeys(job.after and job.after.parent for job in left):
+        part = [job for job in left if (job.after and job.after.parent) == mixture]
+        if mixture is not None:
+            mix(mixture, part[0], shared, arguments)
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            failed += sum(pool.map(lambda job: run(job, shared.get((job.data, job.vocabulary)), arguments), part))
     print(f"{len(left) - failed} runs finished, {failed} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 
@@ -230,6 +271,32 @@ def learn_exemplars(shared: dict[tuple[Path, str], Path]) -> None:
             UnigramExemplar.train((data / "train.txt").read_text("utf-8"), int(vocabulary)).save(path)
 
 
+def mix(folder: Path, job: Job, shared: dict[tuple[Path, str], Path], arguments: argparse.Namespace) -> None:
+    """Train or resume the mixture that `job` and others branch from."""
+    if (folder / "speak" / "model.safetensors").is_file():
+        return
+    steps = 3 * (arguments.steps or BRANCH_STEPS)
+    flags = f"--steps {steps} {BRANCH_FLAGS} --seed {folder.name} {arguments.flags}"
+    command = [sys.executable, str(MIXTURE), "--data", str(job.data), "--out", str(folder), "--quiet"]
+    command += ["--preset", job.preset, "--device", arguments.device, "--flags", flags]
+    command += [part for name, own in FAMILIES.items() for part in ("--member", f"{name}={own}")]
+    if exemplar := shared.get((job.data, "1000")):
+        command += ["--exemplar", str(exemplar)]
+    if logged(command, folder):
+        raise SpeakError(f"{folder}: failed, {folder.with_suffix('.log')} says why; nothing can branch from it")
+
+
+def logged(command: list[str], folder: Path) -> int:
+    """Run a command with one thread, its output appended to the log beside `folder`; its exit code."""
+    log = folder.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(shlex.join(command) + "\n")
+        stream.flush()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        return subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment).returncode
+
+
 def run(job: Job, exemplar: Path | None, arguments: argparse.Namespace) -> bool:
     """Run or resume one job, its output in log.txt beside the run folder; true if it failed."""
     resume = (job.folder / "config.json").is_file()
@@ -238,15 +305,11 @@ def run(job: Job, exemplar: Path | None, arguments: argparse.Namespace) -> bool:
     command += [] if resume else shlex.split(arguments.flags)
     if exemplar is not None and not resume:
         command += ["--exemplar", str(exemplar)]
-    log = job.folder.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    if job.after is not None and not resume:
+        command += ["--start-from", str(job.after)]
     began = time.monotonic()
-    with log.open("a", encoding="utf-8") as stream:
-        stream.write(shlex.join(command) + "\n")
-        stream.flush()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment).returncode
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line]
+    code = logged(command, job.folder)
+    lines = [line for line in job.folder.with_suffix(".log").read_text(encoding="utf-8").splitlines() if line]
     told = next((line for line in reversed(lines) if line.startswith("test ")), lines[-1]) if lines else ""
     print(f"{job.folder.parent.name}/{job.folder.name}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
     return code != 0

@@ -95,7 +95,7 @@ def start_from(system: System, folder: Path, alphabet: Alphabet) -> None:
     for section in ("neuron", "tokenizer", "model"):
         theirs, ours = to_dict(getattr(run.config, section)), to_dict(getattr(config, section))
         for name, value in theirs.items():
-            if ours[name] != value:
+            if ours[name] != value and name != "reset_mode":  # which no weight knows of
                 raise SpeakError(
                     f"{folder}: its {section}.{name} is {value}, this run's {ours[name]}; start from its like"
                 )

@@ -127,3 +127,26 @@ def test_every_part_of_the_text_is_needed(compare: Any, texts: Path, tmp_path: P
 def test_languages_need_their_folders(compare: Any, texts: Path, tmp_path: Path, capsys: Any) -> None:
     assert compare.main(["languages", "--data", str(texts), "--out", str(tmp_path / "out")]) != 0
     assert "holds no en/train.txt" in capsys.readouterr().err
+
+
+def test_branches_start_from_their_seed_s_mixture(
+    compare: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "SEEDS", (4,))
+    monkeypatch.setattr(compare, "FAMILIES", {name: compare.FAMILIES[name] for name in ("whitespace", "speak")})
+    kept = ("whitespace", "speak", "speak-hard")
+    monkeypatch.setattr(compare, "BRANCHES", {name: compare.BRANCHES[name] for name in kept})
+    out = tmp_path / "out"
+    command = ["branch", "--data", str(texts), "--out", str(out), "--device", "cpu", "--steps", "4"]
+    command += ["--flags", f"{TINY} --encoder-width 16 --shortened-layers 1 --exemplar-vocabulary 300"]
+    assert compare.main(command) == 0, (out / "mixture" / "4.log").read_text("utf-8")
+    told = capsys.readouterr().out
+    assert "3 runs finished, 0 failed" in told
+    lines = (out / "mixture" / "4" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == 12  # three quarters of the way
+    for name in kept:
+        written = json.loads((out / "branch" / f"{name}-4" / "config.json").read_text("utf-8"))
+        assert written["started_from"] == "4"
+        assert written["config"]["training"]["target_sf"] == 4
+    assert compare.main(command) == 0
+    assert "3 runs, 3 of them finished" in capsys.readouterr().out
