@@ -260,7 +260,9 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
 def undecided(config: RunConfig, steps_per_epoch: int) -> str:
     """A line for a run too short for SPEAK's acceptance, which decides on windows whose text was read before."""
     training = config.training
-    if not config.is_speak or training.proxy != "exemplar" or training.acceptance == "never":
+    if not config.is_speak or training.acceptance == "never":
+        return ""
+    if training.proxy != "exemplar" or training.drive != "proxy":
         return ""
     first = max(training.proxy_steps, steps_per_epoch)
     if training.steps > first:

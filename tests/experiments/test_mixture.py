@@ -57,7 +57,7 @@ def test_a_branch_begins_with_the_common_weights(gtok: Gtok, mixture: Path, exce
     ]
     out = tmp_path / "branch"
     # One step at a learning rate of nothing: what the run is left with is what it began with.
-    still = ["--learning-rate", "0", "--tokenizer-learning-rate", "0", "--steps", "1"]
+    still = ["--learning-rate", "0", "--matrix-learning-rate", "0", "--tokenizer-learning-rate", "0", "--steps", "1"]
     assert gtok(*flags, *still, "--out", str(out)) == 0
     begun, ended = (read_tensors(folder / MODEL)[0] for folder in (mixture / "speak", out))
     moved = [name for name, value in begun.items() if not torch.equal(value, ended[name])]
