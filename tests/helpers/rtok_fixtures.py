@@ -19,6 +19,7 @@ from speak_neuro.rtok.pretrained.byte_unigram import ByteUnigram
 from speak_neuro.rtok.pretrained.encoder import PretrainedEncoder, without_embedding
 from speak_neuro.rtok.pretrained.hypernet import HypernetConfig, ZettHypernet
 from speak_neuro.rtok.pretrained.pieces import SPECIALS, WORD, PieceModel
+from speak_neuro.rtok.tasks import uner
 
 ROOT = Path(__file__).resolve().parents[2]
 UNER = Path(os.environ.get("SPEAK_UNER", ROOT.parent / "shared" / "uner"))
@@ -146,10 +147,5 @@ def needs_uner(name: str) -> pytest.MarkDecorator:
 
 def uner_sentences(name: str) -> list[list[str]]:
     """Sentences of a file of UNER as units: words as they stand there, each with its sign."""
-    sentences: list[list[str]] = [[]]
-    for line in (UNER / name).read_text(encoding="utf-8").split("\n"):
-        if "\t" in line:
-            sentences[-1].append(WORD + line.split("\t")[1].replace(" ", WORD))
-        elif not line and sentences[-1]:
-            sentences.append([])
-    return [sentence for sentence in sentences if sentence]
+    found = uner.read_iob2(UNER / name)
+    return [[WORD + word.replace(" ", WORD) for word in sentence.words] for sentence in found]

