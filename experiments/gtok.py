@@ -11,7 +11,7 @@ torchrun --standalone --nproc-per-node 2 experiments/gtok.py    by several proce
 from __future__ import annotations
 
 import argparse
-import shutil
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import TEMPORARY, check_writable, write_json
+from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import commit, package_versions, result_record
 from speak_neuro.common.settings import add_flags, override, to_dict
 from speak_neuro.config import RunConfig
@@ -51,9 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_flags(parser)
     parser.add_argument("--out", type=Path, help="run folder (default: runs/PRESET)")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint, with the run's own settings"
-    )
-    parser.add_argument(
         "--start-from", type=Path, metavar="FOLDER", help="weights of another run of the same system and model"
     )
     add_run_flags(parser)
@@ -78,7 +75,7 @@ def check_request(arguments: argparse.Namespace, folder: Path) -> None:
     """Refuse what cannot be done, before anything is read."""
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
-    check_folder(folder, arguments.resume, arguments.overwrite)
+    check_folder(folder, bool(arguments.resume), arguments.overwrite)
     if arguments.json:
         check_writable(arguments.json)
 
@@ -107,8 +104,11 @@ def prepare(
     arguments: argparse.Namespace, folder: Path, run: Run | None, config: RunConfig, ranks: Ranks, device: torch.device
 ) -> Data:
     """Read the text and make the run folder; the first process does, the others find what it learned there."""
+    import torch
+
     from speak_neuro.common.device import describe_device
     from speak_neuro.systems.run_folder import EXEMPLAR, read_run, write_config
+    from speak_neuro.training.run_lock import empty
 
     data = None
     with ranks.agreed():
@@ -116,8 +116,7 @@ def prepare(
             data = read_data(arguments, config, folder, run)
             # Up to here nothing was written or removed: all that can be wrong with the input is known by now.
             if run is None:
-                if folder.exists():
-                    shutil.rmtree(folder)
+                empty(folder)
                 record = {
                     "data": data.record,
                     "command": command_of(arguments),
@@ -125,9 +124,12 @@ def prepare(
                     "commit": commit(),
                     "device": describe_device(device),
                     "processes": ranks.world,
+                    "threads": torch.get_num_threads(),
                 }
                 if arguments.start_from is not None:
                     record["started_from"] = arguments.start_from.parent.name
+                if data.exemplar is not None:
+                    record["exemplar_sha256"] = data.exemplar.digest()
                 write_config(folder, config, data.alphabet, record)
             if data.exemplar is not None and not (folder / EXEMPLAR).exists():  # nor when a run was killed before it
                 data.exemplar.save(folder / EXEMPLAR)
@@ -140,11 +142,21 @@ def prepare(
 
 def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:
     """`train`, as one of the processes `ranks`. The first reads and writes the folder and speaks."""
+    from speak_neuro.training.run_lock import locked
+
+    with contextlib.ExitStack() as held:
+        with ranks.agreed():
+            if ranks.first:
+                check_request(arguments, folder)
+                held.enter_context(locked(folder))
+                check_request(arguments, folder)  # once more, as nobody else can change it now
+        return train_locked(arguments, folder, ranks, device)
+
+
+def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:
+    """`train_run` with the folder's lock."""
     from speak_neuro.common.device import choose_precision, describe_device
 
-    with ranks.agreed():
-        if ranks.first:
-            check_request(arguments, folder)
     with ranks.agreed():
         run, config = settings(arguments, folder)
         precision = choose_precision(config.training.precision, device)
@@ -160,10 +172,12 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
     import torch
     from tqdm import tqdm
 
-    from speak_neuro.systems.run_folder import STATE, start_from, write_config
+    from speak_neuro.systems.run_folder import start_from, write_config
     from speak_neuro.systems.system import System
+    from speak_neuro.training.checkpoints import has_begun
     from speak_neuro.training.evaluation import evaluate
     from speak_neuro.training.fit import fit, resume
+    from speak_neuro.training.run_lock import is_leftover
     from speak_neuro.training.trainer import Trainer
 
     torch.manual_seed(config.training.seed)
@@ -175,8 +189,9 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
         with ranks.agreed():
             if ranks.first == turn:
                 trainer = Trainer.create(system, config.training, data.train, data.proxy(turn), ranks)
-                if run is not None and (folder / STATE).exists():  # a run that was killed early begins anew
-                    resume(folder, trainer)
+                if run is not None and has_begun(folder):
+                    for told in resume(folder, trainer, any_good=arguments.resume == "auto"):
+                        print(f"note: {told}", file=sys.stderr)
                 if trainer.step > config.training.steps:
                     raise SpeakError(
                         f"{folder}: has done {trainer.step} steps, more than --steps {config.training.steps}; "
@@ -184,9 +199,16 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
                     )
     if run is not None and ranks.first:
         if config != run.config:
-            write_config(folder, config, data.alphabet, run.record)
-        for leftover in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it wrote
+            write_config(folder, config, data.alphabet, run.record, run.schema)
+        for leftover in filter(is_leftover, folder.iterdir()):
             leftover.unlink()
+        threads = run.record.get("threads", torch.get_num_threads())
+        if threads != torch.get_num_threads():
+            print(
+                f"note: the run began with {threads} threads and goes on with {torch.get_num_threads()}: sums are "
+                "added in another order, so its last bits will differ from those of a whole run (OMP_NUM_THREADS)",
+                file=sys.stderr,
+            )
     ranks.check_equal(list(system.state_dict().values()), "the weights to start from")
     if ranks.first and (told := undecided(config, trainer.sampler.steps_per_epoch)):
         print(told, file=sys.stderr)

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import hashlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from speak_neuro.common.settings import add_flags, override, to_dict
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.config import LoraSettings, RTokConfig, TaskTraining
 from speak_neuro.training.checks import add_run_flags, check_folder
+from speak_neuro.training.run_lock import empty, locked
 
 UNIGRAMS = "unigrams"
 """The folder in a run's folder with the models of `zett-sentencepiece`."""
@@ -72,9 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="speak: more text whose pieces the tokenizer learns, without labels; UTF-8 files, or embedded:LANGUAGE",
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/rtok-TASK-TOKENIZER-SEED)")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint; give the same flags again"
-    )
     add_run_flags(parser)
     add_flags(parser, RTokConfig)
     return parser
@@ -86,7 +83,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train, select, score, and leave a run folder."""
+    """Train, select, score, and leave a run folder, which no other process may train in meanwhile."""
+    folder = folder_of(arguments)
+    check_folder(folder, bool(arguments.resume), arguments.overwrite)
+    with locked(folder):
+        return train_locked(arguments, folder)
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """The run folder."""
+    if arguments.out:
+        return Path(arguments.out)
+    from speak_neuro.rtok.tokenizers.baselines import check_name
+
+    seed = override(DEFAULTS[arguments.task], arguments).training.seed
+    return Path("runs") / f"rtok-{arguments.task}-{check_name(arguments.tokenizer)}-{seed}"
+
+
+def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
+    """`train` with the folder's lock."""
     from speak_neuro.rtok.tasks.task import TASKS, Split
     from speak_neuro.rtok.tokenizers.baselines import check_embedder, check_name
     from speak_neuro.rtok.training import run_folder as runs
@@ -99,7 +114,6 @@ def train(arguments: argparse.Namespace) -> int:
         raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
     if arguments.mimic and name != "speak":
         raise SpeakError(f"--mimic is given with --tokenizer {name}; allowed: speak, the others do not learn")
-    folder = arguments.out or Path("runs") / f"rtok-{task.name}-{name}-{config.training.seed}"
     train_split = Split.parse(arguments.train) if arguments.train else task.train
     select_split = Split.parse(arguments.select) if arguments.select else task.select
     splits = list(map(Split.parse, arguments.evaluate)) if arguments.evaluate else list(task.evaluate)
@@ -114,7 +128,7 @@ def train(arguments: argparse.Namespace) -> int:
         "mimic": list(arguments.mimic),
         "config": to_dict(config),
     }
-    check_folder(folder, arguments.resume, arguments.overwrite)
+    check_folder(folder, bool(arguments.resume), arguments.overwrite)
     if arguments.json:
         check_writable(arguments.json)
     if arguments.resume:
@@ -144,7 +158,6 @@ def train(arguments: argparse.Namespace) -> int:
     command = f"python experiments/{arguments.command_line}"
     unigrams = None
     if name == "zett-sentencepiece":
-        # Two trainings of a model differ a little, so a run keeps its own.
         if arguments.resume and (folder / UNIGRAMS).is_dir():
             unigrams = SentencePieceSegmenter.load(folder / UNIGRAMS)
         else:
@@ -169,8 +182,7 @@ def train(arguments: argparse.Namespace) -> int:
         if (folder / runs.STATE).exists():  # a run that was killed early begins anew
             progress = runs.load_state(folder, tuner)
     else:
-        if folder.exists():
-            shutil.rmtree(folder)
+        empty(folder)
         record = {"data": data, "command": command, "versions": package_versions(), "commit": commit()}
         runs.write_description(folder, {"settings": settings, **record, "device": describe_device(device)})
     if unigrams is not None:

@@ -13,7 +13,8 @@ from speak_neuro.common.registry import Registry
 from speak_neuro.common.settings import option, validate
 from speak_neuro.neuron.reference import RESET_MODES, ResetMode
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: config.json and the files beside it hold digests. Runs of schema 1 are read without."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class TokenizerConfig:
         "what the neuron's current depends on",
         choices=ENCODERS,
     )
-    encoder_width: int = option(128, "d: width of the encoder's features", 1)
+    encoder_width: int = option(128, "d: width of the encoder's features", 1, 65536)
     context: int = option(8, "k: characters the window and convolution encoders see, the present one included", 1, 256)
     tanh: bool = option(False, "tanh on the current (paper's RTok); cannot be exported exactly")
     grid: str = option(
@@ -121,12 +122,12 @@ def parse_priors(text: str) -> dict[str, float]:
 class ModelConfig:
     """The Hourglass language model (DTP)."""
 
-    width: int = option(128, "d_model", 2)
-    heads: int = option(4, "attention heads", 1)
-    inner: int = option(512, "width inside the feed-forward block", 1)
-    pre_layers: int = option(1, "full-resolution layers before pooling", 0)
-    shortened_layers: int = option(2, "layers on tokens; 0 for a plain transformer", 0)
-    post_layers: int = option(1, "full-resolution layers after pooling", 0)
+    width: int = option(128, "d_model", 2, 32768)
+    heads: int = option(4, "attention heads", 1, 1024)
+    inner: int = option(512, "width inside the feed-forward block", 1, 131072)
+    pre_layers: int = option(1, "full-resolution layers before pooling", 0, 256)
+    shortened_layers: int = option(2, "layers on tokens; 0 for a plain transformer", 0, 256)
+    post_layers: int = option(1, "full-resolution layers after pooling", 0, 256)
     dropout: float = option(0.0, "dropout in the model", 0.0, 0.9)
     attention_dropout: float = option(0.0, "dropout on attention probabilities", 0.0, 0.9)
     norm: str = option(

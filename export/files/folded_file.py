@@ -19,7 +19,6 @@ graph needs no alphabet, reading text does.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,11 +29,15 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import (
     ExportedNeuron,
     FloatArray,
+    check_graph,
     exported_of,
     graph_metadata,
     neuron_graph,
@@ -148,6 +151,7 @@ def read_folded(path: str | os.PathLike[str]) -> Folded:
                 f"{path}: the readout has a bias, so the graph begins at features, not at characters; "
                 "write a folded graph with speak-export --fold"
             )
+        check_graph(path, graph)
         return Folded(exported.weight[None], exported, exported.metadata)
     try:
         nodes = graph.nodes
@@ -174,6 +178,7 @@ def read_folded(path: str | os.PathLike[str]) -> Folded:
         ) from error
     if not same:
         raise SpeakError(f"{path}: delays, taps and sums are not connected as speak-export --fold connects them")
+    check_graph(path, graph)
     return folded
 
 
@@ -184,21 +189,26 @@ def alphabet_path(graph: str | os.PathLike[str]) -> Path:
 
 def write_alphabet(path: str | os.PathLike[str], alphabet: Alphabet) -> None:
     """Write which code point each character index stands for."""
-    write_json(path, alphabet.to_json())
+    value = alphabet.to_json()
+    write_json(path, {**value, DIGEST: digest_of(value)})
 
 
 def read_alphabet(path: str | os.PathLike[str], characters: int) -> Alphabet:
     """The alphabet of a folded graph with so many characters."""
+    advice = "export the graph once more, with --fold"
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        alphabet = Alphabet.from_json(value)
+        value = parse_json(read_whole(path, advice), os.fspath(path), advice)
     except FileNotFoundError:
         raise SpeakError(
             f"{path}: no such file; text needs the alphabet that speak-export --fold writes beside the graph: "
             "copy it here, or name it with --alphabet"
         ) from None
-    except (ValueError, AttributeError) as error:
+    try:
+        alphabet = Alphabet.from_json(value)
+    except ValueError as error:
         raise SpeakError(f"{path} is not an alphabet ({' '.join(str(error).split())})") from error
+    if DIGEST in value:
+        check_digest(value, None, path, advice)
     if len(alphabet) != characters:
         raise SpeakError(
             f"{path}: the alphabet has {len(alphabet)} characters, the graph takes {characters}; export both together"

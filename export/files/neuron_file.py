@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,13 +20,15 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.digests import DIGEST, digest_of
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
-from speak_neuro.export.files import nir_node
+from speak_neuro.export.files import hdf5_file, nir_node
 from speak_neuro.neuron.reference import NeuronParameters
 
 FloatArray = npt.NDArray[np.float32]
 NEURON_FIELDS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+_ADVICE = "make one with speak-export"
 CHAIN = ("Input", "Affine", "GatedResetLIF", "Output")
 
 
@@ -126,6 +128,14 @@ def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
     for key, value in metadata.items():
         if not isinstance(value, (str, int, float)):
             raise ValueError(f"metadata {key!r} is {type(value).__name__}; allowed: text and numbers")
+    # The digest is that of the graph as it will be read: the library changes types on the way.
+    digest = graph_digest(nir.read(io.BytesIO(_serialised(graph, metadata)), type_check=False))
+    data = _serialised(graph, {**metadata, DIGEST: digest})
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def _serialised(graph: nir.NIRGraph, metadata: Mapping[str, Any]) -> bytes:
     ordered = nir.NIRGraph(
         nodes=dict(sorted(graph.nodes.items())),
         edges=sorted((source, target) for source, target in graph.edges),
@@ -134,8 +144,7 @@ def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
     )
     buffer = io.BytesIO()
     nir.write(buffer, ordered)
-    with atomic_write(path) as stream:
-        stream.write(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_neuron(path: str | os.PathLike[str]) -> ExportedNeuron:
@@ -144,14 +153,15 @@ def read_neuron(path: str | os.PathLike[str]) -> ExportedNeuron:
     Every departure is one SpeakError line naming the file: not HDF5, truncated, another HDF5 file, another graph,
     several neurons, wrong shapes or types, NaN, a newer spec version.
     """
-    return exported_of(path, read_graph(path))
+    graph = read_graph(path)
+    exported = exported_of(path, graph)
+    check_graph(path, graph)
+    return exported
 
 
 def read_graph(path: str | os.PathLike[str]) -> Any:
     """Whatever graph a NIR file holds, the node of this package included; a SpeakError when it holds none."""
     nir_node.register()
-    if not Path(path).is_file():
-        raise SpeakError(f"{path}: no such file; make one with speak-export")
     _require_nir(path)
     try:
         graph = nir.read(path)
@@ -167,14 +177,16 @@ def read_graph(path: str | os.PathLike[str]) -> Any:
 
 
 def graph_metadata(graph: Any) -> dict[str, Any]:
-    """A graph's metadata; numbers come back as numpy scalars, which neither JSON nor a writer takes."""
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in (graph.metadata or {}).items()}
+    """A graph's metadata without its digest; numbers come back as numpy scalars, which JSON does not take."""
+    found = {k: v.item() if isinstance(v, np.generic) else v for k, v in (graph.metadata or {}).items()}
+    found.pop(DIGEST, None)
+    return found
 
 
 def _require_nir(path: str | os.PathLike[str]) -> None:
     """Tell a NIR file from everything else before nir sees it: its own errors do not name the cause."""
     try:
-        with h5py.File(path, "r") as stream:
+        with hdf5_file.opened(path, _ADVICE) as stream:
             root = stream.get("node")
             if not isinstance(root, h5py.Group) or "type" not in root:
                 raise SpeakError(f"{path} is an HDF5 file but not a NIR graph (it has no group 'node' with a type)")
@@ -182,6 +194,39 @@ def _require_nir(path: str | os.PathLike[str]) -> None:
         raise
     except Exception as error:  # OSError for a foreign file, RuntimeError and others for a damaged one
         raise SpeakError(f"{path} is not a NIR file ({_one_line(error)})") from error
+
+
+def graph_digest(graph: Any) -> str:
+    """The digest of a graph: nodes with all their arrays, edges, metadata."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                add(f"{name}.{key}", part)
+        elif isinstance(value, np.ndarray):
+            arrays[name] = value
+        elif isinstance(value, (bool, int, float, np.number, np.bool_)):
+            arrays[name] = np.asarray(float(value))  # a number is read back as numpy's: the same value
+        elif value is not None:
+            arrays[name] = np.frombuffer(str(value).encode(), dtype=np.uint8)
+
+    for name, node in graph.nodes.items():
+        add(name, {"type": type(node).__name__, **{k: v for k, v in vars(node).items() if k != "metadata"}})
+    header = {"edges": sorted(map(list, graph.edges)), "metadata": graph_metadata(graph)}
+    return digest_of(header, arrays)
+
+
+def check_graph(path: str | os.PathLike[str], graph: Any) -> None:
+    """Refuse a graph that is not what was written; graphs of other writers hold no digest."""
+    stated = graph.metadata or {}
+    if DIGEST not in stated and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in stated.values()):
+        raise SpeakError(f"{path}: the metadata's field {DIGEST} was damaged or renamed; {_ADVICE}")
+    if DIGEST in stated and stated[DIGEST] != graph_digest(graph):
+        raise SpeakError(
+            f"{path}: {DIGEST} is {str(stated[DIGEST])[:12]}... in the metadata, not the graph's: it was damaged or "
+            f"changed since it was written; {_ADVICE}"
+        )
 
 
 def exported_of(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:

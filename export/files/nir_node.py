@@ -102,7 +102,10 @@ class GatedResetLIF(nir.NIRNode):
 
 
 def _supported(spec_version: Any) -> int:
-    version = int(spec_version)
+    number = np.asarray(spec_version)
+    if number.size != 1 or number.dtype.kind not in "iu":
+        raise ValueError(f"GatedResetLIF spec_version is {spec_version!r}; allowed: a whole number")
+    version = int(number.reshape(-1)[0])
     if version > SPEC_VERSION:
         raise SpeakError(
             f"GatedResetLIF spec_version is {version}, this speak-neuro reads up to {SPEC_VERSION}: update speak-neuro"

@@ -7,20 +7,29 @@ The same trace gives the same bytes, and reading allows no pickle.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+WITH_DIGEST = 2
+"""The first schema whose `meta` holds the content's digest; a file of the first schema is read without."""
+LARGEST = 1 << 27
+"""Bytes that an archive may always unpack to."""
+LARGEST_RATIO = 200
+"""How many times its own size a larger archive may unpack to; a trace has seldom more than ten."""
 SCALARS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 ARRAYS: dict[str, tuple[type, int]] = {
     "current": (np.float32, 2),
@@ -33,6 +42,7 @@ ARRAYS: dict[str, tuple[type, int]] = {
     "text_utf8": (np.uint8, 1),
     "text_offsets": (np.int64, 1),
 }
+_ADVICE = "make one with speak-export"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip entry can say; a clock would change the bytes
 
 
@@ -131,8 +141,9 @@ def encode_texts(texts: list[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
 
 def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
     """Write `trace` as an .npz that `numpy.load` reads, with reproducible bytes, atomically."""
-    meta = {"schema_version": SCHEMA_VERSION, **trace.meta}
     arrays = {name: np.asarray(getattr(trace, name)) for name in ARRAYS}
+    meta = {**trace.meta, "schema_version": SCHEMA_VERSION}
+    meta[DIGEST] = digest_of(meta, arrays)
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     with atomic_write(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, value in arrays.items():
@@ -144,27 +155,72 @@ def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:
     """Read and check a trace; every departure is one SpeakError line naming the file and the field."""
-    if not Path(path).is_file():
-        raise SpeakError(f"{path}: no such file; make one with speak-export")
+    try:
+        size = check_regular(path, _ADVICE)
+    except FileNotFoundError:
+        raise SpeakError(f"{path}: no such file; {_ADVICE}") from None
     if not zipfile.is_zipfile(path):
         raise SpeakError(f"{path} is not a trace (an .npz file is a zip archive; this one is not, or is cut off)")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in (*ARRAYS, "meta") if name not in archive.files]
-            if missing:
-                raise SpeakError(f"{path} is not a trace (it lacks {', '.join(missing)})")
-            arrays = {name: archive[name] for name in ARRAYS}
-            meta = json.loads(str(archive["meta"]))
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise SpeakError(f"{path} is not a readable trace ({' '.join(str(error).split())})") from error
+        with zipfile.ZipFile(path) as archive:
+            members = {entry.filename: entry for entry in archive.infolist()}
+            _check_members(path, members, len(archive.infolist()), size)
+            arrays = {name: _array(archive, members[f"{name}.npy"]) for name in (*ARRAYS, "meta")}
+        described = str(arrays.pop("meta"))
+    except SpeakError:
+        raise
+    except Exception as error:  # a damaged archive fails in zipfile, numpy and three decompressors, each in its way
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SpeakError(f"{path} is not a readable trace ({reason})") from error
+    meta = parse_json(described, f"{path}: meta", _ADVICE)
     if not isinstance(meta, dict):
         raise SpeakError(f"{path}: meta is a {type(meta).__name__}; allowed: a JSON object")
-    version = meta.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    version = meta.get("schema_version", 1)
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise SpeakError(
-            f"{path}: schema_version is {version}, this speak-neuro reads up to {SCHEMA_VERSION}: update speak-neuro"
+            f"{path}: schema_version is {version!r}, this speak-neuro reads 1 to {SCHEMA_VERSION}: update speak-neuro"
         )
     try:
-        return Trace(**arrays, meta=meta)
+        trace = Trace(**arrays, meta={key: value for key, value in meta.items() if key != DIGEST})
     except ValueError as error:
         raise SpeakError(f"{path}: {error}") from error
+    if version >= WITH_DIGEST:
+        check_digest(meta, arrays, path, _ADVICE)
+    return trace
+
+
+def _check_members(path: str | os.PathLike[str], members: Mapping[str, zipfile.ZipInfo], count: int, size: int) -> None:
+    """Refuse an archive by its table of contents, before anything is unpacked."""
+    missing = [name for name in (*ARRAYS, "meta") if f"{name}.npy" not in members]
+    if missing:
+        raise SpeakError(f"{path} is not a trace (it lacks {', '.join(missing)})")
+    if count != len(members):
+        raise SpeakError(f"{path} is not a trace (an entry occurs twice); {_ADVICE}")
+    for entry in members.values():
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+            raise SpeakError(f"{path}: {entry.filename} is encrypted or packed otherwise than by deflate; {_ADVICE}")
+    unpacked, allowed = sum(entry.file_size for entry in members.values()), max(LARGEST, LARGEST_RATIO * size)
+    if unpacked > allowed:
+        raise SpeakError(f"{path}: unpacks to {unpacked:,} bytes; allowed: up to {allowed:,} for its size; {_ADVICE}")
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """One array, whose header has to agree with the entry's size before room is made for it."""
+    formats: Any = np.lib.format
+    with archive.open(entry) as stream:
+        version = formats.read_magic(stream)
+        read = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"{entry.filename} has format {version}; allowed: 1.0 and 2.0")
+        shape, fortran, dtype = read(stream)
+        items = math.prod(shape)
+        if (
+            dtype.hasobject
+            or stream.tell() + items * dtype.itemsize != entry.file_size
+            or max(shape, default=0) > 2**40
+        ):
+            raise ValueError(f"{entry.filename} declares {shape} of {dtype}, which are not its {entry.file_size} bytes")
+        if items == 0 and max(shape) > 10**6:
+            raise ValueError(f"{entry.filename} is empty with shape {shape}")
+        data = stream.read()
+    return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order="F" if fortran else "C")

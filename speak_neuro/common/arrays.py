@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
+
+WITH_DIGEST = 2
+"""The first schema whose header holds the content's digest; a file of the first schema is read without."""
 
 
 def write_arrays(
@@ -21,8 +26,10 @@ def write_arrays(
     """Write arrays and a JSON header as one safetensors file. One metadata key: several come in any order."""
     from safetensors.numpy import save
 
-    described = json.dumps({"format": kind, "schema": schema, **header}, sort_keys=True)
-    data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata={"json": described})
+    plain = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    stated = {"format": kind, "schema": schema, **header}
+    described = json.dumps({**stated, DIGEST: digest_of(stated, plain)}, sort_keys=True)
+    data = save(plain, metadata={"json": described})
     with atomic_write(path) as stream:
         stream.write(data)
 
@@ -34,20 +41,23 @@ def read_arrays(
     from safetensors import SafetensorError, safe_open
 
     what = kind.split()[-1]
-    if not Path(path).is_file():
-        raise SpeakError(f"{path}: {'is a folder' if Path(path).is_dir() else 'no such file'}; {advice}")
+    try:
+        check_regular(path, advice)
+    except FileNotFoundError:
+        raise SpeakError(f"{path}: no such file; {advice}") from None
     try:
         with safe_open(os.fspath(path), framework="np") as stream:
-            header = json.loads((stream.metadata() or {}).get("json", "null"))
+            described = (stream.metadata() or {}).get("json", "null")
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError) as error:
         raise SpeakError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())}); {advice}") from None
+    header = parse_json(described, f"{path}: header", advice)
     if not isinstance(header, dict) or header.get("format") != kind:
         raise SpeakError(f"{path}: a safetensors file, but not a {what}; {advice}")
-    if header.get("schema") != schema:
+    found_schema = header.get("schema")
+    if type(found_schema) is not int or not 1 <= found_schema <= schema:
         raise SpeakError(
-            f"{path}: schema is {header.get('schema')!r}, this version reads {schema}; "
-            "use the speak_neuro that wrote it"
+            f"{path}: schema is {found_schema!r}, this version reads 1 to {schema}; use the speak_neuro that wrote it"
         )
     for name in sorted(set(dtypes) ^ set(arrays)):
         raise SpeakError(f"{path}: {name} is {'missing' if name in dtypes else 'unknown'}; {advice}")
@@ -55,6 +65,8 @@ def read_arrays(
         found = arrays[name]
         if found.dtype != np.dtype(dtype) or found.ndim != 1:
             raise SpeakError(f"{path}: {name} is {found.dtype} {found.shape}; allowed: {dtype} (n,); {advice}")
+    if found_schema >= WITH_DIGEST:
+        check_digest(header, arrays, path, advice)
     return arrays, header
 
 

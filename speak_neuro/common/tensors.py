@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
 
 
@@ -37,24 +41,52 @@ def apply_tensors(
     module.load_state_dict(tensors)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata as one safetensors file, atomically."""
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    """Write tensors and JSON metadata as one safetensors file, atomically; returns their digest, which stands in it."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    data = save(plain, metadata={"json": json.dumps(metadata)})
+    digest = digest_of(metadata, _as_bytes(plain))
+    data = save(plain, metadata={"json": json.dumps({**metadata, DIGEST: digest})})
     with atomic_write(path) as stream:
         stream.write(data)
+    return digest
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote."""
+def read_tensors(path: Path, checked: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote. A digest is checked where there is one; `checked`: there has to be one."""
+    advice = "restore it or train again"
     try:
+        check_regular(path, advice)
         with safe_open(path, framework="pt") as stream:
-            metadata = json.loads((stream.metadata() or {}).get("json", "{}"))
-            return {name: stream.get_tensor(name) for name in stream.keys()}, metadata  # noqa: SIM118
+            described = (stream.metadata() or {}).get("json", "{}")
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise SpeakError(f"{path}: no such file; the run has saved no checkpoint yet") from None
     except (SafetensorError, ValueError) as error:
-        raise SpeakError(f"{path}: not a whole safetensors file ({error}); restore it or train again") from None
+        raise SpeakError(f"{path}: not a whole safetensors file ({error}); {advice}") from None
+    metadata = parse_json(described, f"{path}: header", advice)
+    if not isinstance(metadata, dict):
+        raise SpeakError(f"{path}: header: found {type(metadata).__name__}; allowed: an object; {advice}")
+    if checked or DIGEST in metadata:
+        check_digest(metadata, _as_bytes(tensors), path, advice)
+    return tensors, metadata
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a file's tensors, without reading them; none of a file that cannot be read."""
+    try:
+        check_regular(path, "restore it or train again")
+        with safe_open(path, framework="pt") as stream:
+            return {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        return {}
+
+
+def _as_bytes(tensors: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Each tensor's bytes under a name that holds its type and shape too; numpy has no bfloat16."""
+    return {
+        f"{name} {value.dtype} {tuple(value.shape)}": value.reshape(-1).view(torch.uint8).numpy()
+        for name, value in tensors.items()
+    }
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, called: str = "optimiser") -> dict[str, Tensor]:

@@ -119,8 +119,8 @@ class FrozenTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         ]
 
     def _convert_token_to_id(self, token: str) -> int:
-        number = self._numbers.get(token)
-        return int(self.unk_token_id) if number is None else number
+        unknown: int = self.unk_token_id
+        return self._numbers.get(token, unknown)
 
     def _convert_token_to_id_with_added_voc(self, token: str) -> int:
         number: int = super()._convert_token_to_id_with_added_voc(token)

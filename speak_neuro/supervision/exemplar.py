@@ -10,17 +10,21 @@ and a resume reads it: learning it again would take longer, and a later version 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_files import Strict, check_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.text.unigram import UNKNOWN, train_unigram
 
@@ -44,6 +48,18 @@ def whitespace_boundaries(text: str) -> BoolArray:
     if text:
         ends[-1] = True
     return ends
+
+
+class _Model(Strict):
+    """The model's part of the file: its unknown piece is the first, as `ends_of_run` has it."""
+
+    type: Literal["Unigram"]
+    unk_id: Literal[0]
+    vocab: list[list[Any]]
+
+
+class _File(Strict):
+    model: _Model
 
 
 class UnigramExemplar:
@@ -96,17 +112,27 @@ class UnigramExemplar:
         """The inverse of `to_text`."""
         return cls(Tokenizer.from_str(text))
 
+    def digest(self) -> str:
+        """SHA-256 of what `save` writes."""
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
+
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> UnigramExemplar:
-        """Read the model that `save` wrote."""
-        if not Path(path).is_file():
-            what = "is a folder" if Path(path).is_dir() else "no such file"
-            raise SpeakError(f"{os.fspath(path)}: {what}; give the exemplar.json that a run saved")
+    def load(cls, path: str | os.PathLike[str], digest: str | None = None) -> UnigramExemplar:
+        """Read the model that `save` wrote; `digest` is what it has to be, where that is known."""
+        advice, where = "give the exemplar.json that a run saved", os.fspath(path)
         try:
-            return cls.from_text(Path(path).read_text(encoding="utf-8"))
+            raw = read_whole(path, advice)
+        except FileNotFoundError:
+            raise SpeakError(f"{where}: no such file; {advice}") from None
+        if digest is not None and hashlib.sha256(raw).hexdigest() != digest:
+            raise SpeakError(f"{where}: was damaged or changed since its run began; restore it")
+        try:
+            content = parse_json(raw, where, advice)
+            check_json(content, _File, where, advice)
+            return cls.from_text(raw.decode("utf-8"))
         except Exception as error:  # the library raises bare Exception
-            reason = " ".join(str(error).split())
-            raise SpeakError(f"{os.fspath(path)}: not an exemplar ({reason}); give the file that a run saved") from None
+            reason = " ".join(str(error).removeprefix(f"{where}: ").removesuffix(f"; {advice}").split())
+            raise SpeakError(f"{where}: not an exemplar ({reason}); give the file that a run saved") from None
 
     def ends_of_run(self, run: str) -> npt.NDArray[np.int64]:
         """Offsets of the last characters of the tokens in a run of up to LONGEST_RUN characters without white space."""

@@ -4,8 +4,8 @@
     proxy.bits.N        journal N: the bytes that were overwritten after snapshot N, in order
 
 A snapshot is a number. Going back to snapshot N undoes the journals N, N + 1, ... from the last record to the first.
-Training begins with snapshot 0. The two latest journals are kept: when snapshot N + 1 is taken, the checkpoint that
-holds it is not yet on disk, and the one on disk holds N.
+Training begins with snapshot 0. The three latest journals are kept: when snapshot N + 1 is taken, the checkpoint that
+holds it is not yet on disk, the newest there holds N, and the one before it, which is kept too, N - 1.
 
 A journal's record is written to the system before its bytes change, so a killed run goes back exactly; after a power
 failure the file may be older than its journal, and the run has to begin anew.
@@ -62,7 +62,7 @@ class FileProxy(ProxyStore):
         self.flush()
         self._start(self._snapshot + 1)
         for number, journal in _journals(self._file).items():
-            if number < self._snapshot - 1:
+            if number < self._snapshot - 2:
                 journal.unlink()
         self.release()
         return np.array([self._snapshot], dtype=np.int64)
@@ -86,6 +86,11 @@ class FileProxy(ProxyStore):
             )
         for later in sorted((n for n in journals if n >= number), reverse=True):
             for plane, start, old in reversed(_records(journals[later])):
+                if plane > 1 or start + len(old) > self._planes.shape[1]:
+                    raise SpeakError(
+                        f"{journals[later]}: a record of plane {plane}, bytes {start} to {start + len(old)}; allowed: "
+                        f"planes 0 and 1, bytes up to {self._planes.shape[1]}; begin the run anew, --overwrite"
+                    )
                 self._planes[plane, start : start + len(old)] = old
         self.flush()
         for later in sorted((n for n in journals if n > number), reverse=True):

@@ -28,7 +28,7 @@ from speak_neuro.text.alphabet import Alphabet
 if TYPE_CHECKING:
     pass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FORMAT = "speak_neuro table"
 LARGEST = 1e20
 """Bound on currents and constants: far from it, no text is long enough for the potential to overflow."""
@@ -174,7 +174,7 @@ class CompiledTable:
                 raise ValueError(f"metadata is {metadata!r}; allowed: an object")
             alphabet = Alphabet("".join(map(chr, points)))
             taps = header.get("taps")
-            if not isinstance(taps, int) or taps < 1:
+            if type(taps) is not int or taps < 1:
                 raise ValueError(f"taps is {taps!r}; allowed: at least 1")
             for name in ("current", "gate"):
                 if tensors[name].size != taps * len(alphabet):

@@ -26,7 +26,7 @@ from speak_neuro.table.slots import LONGEST, Slots, empty_slots
 IdArray = npt.NDArray[np.int32]
 Kind = TypeVar("Kind", bound="Vocabulary")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BYTES = 256
 _ADVICE = "make one with speak-tokenize --build-vocabulary"
 

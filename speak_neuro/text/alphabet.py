@@ -100,11 +100,17 @@ class Alphabet:
         return {"schema": SCHEMA, "code_points": " ".join(f"{ord(c):x}" for c in self.characters)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Alphabet:
+    def from_json(cls, value: Any) -> Alphabet:
         """The inverse of `to_json`."""
-        if value.get("schema") != SCHEMA:
-            raise ValueError(f"alphabet schema is {value.get('schema')!r}; allowed: {SCHEMA}")
+        if not isinstance(value, dict):
+            raise ValueError(f"an alphabet is a {type(value).__name__}; allowed: an object")
+        schema, points = value.get("schema"), value.get("code_points")
+        if type(schema) is not int or schema != SCHEMA:
+            raise ValueError(f"alphabet schema is {schema!r}; allowed: {SCHEMA}")
+        if not isinstance(points, str):
+            raise ValueError(f"alphabet code_points are a {type(points).__name__}; allowed: text")
         try:
-            return cls("".join(chr(int(point, 16)) for point in value["code_points"].split()))
-        except (KeyError, AttributeError, OverflowError, ValueError) as error:
+            characters = "".join(chr(int(point, 16)) for point in points.split())
+        except (OverflowError, ValueError) as error:
             raise ValueError(f"alphabet code_points cannot be read ({error}); allowed: hexadecimal numbers") from error
+        return cls(characters)

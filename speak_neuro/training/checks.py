@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from speak_neuro.common.files import check_writable
 from speak_neuro.config import SYSTEMS, RunConfig, parse_priors
 from speak_neuro.errors import SpeakError
+from speak_neuro.training.run_lock import contents
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
     from speak_neuro.text.alphabet import Alphabet
@@ -80,6 +81,13 @@ def unread(arguments: argparse.Namespace, config: RunConfig, alphabet: Alphabet)
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """How a run is made, whatever is trained."""
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="last",
+        choices=("last", "auto"),
+        help="go on from the last checkpoint, with the run's own settings; auto: from the newest that is whole",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop (with a checkpoint) at this step")
@@ -91,7 +99,7 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Refuse to write over another run unasked, or over anything that is no run."""
     if resume and overwrite:
         raise SpeakError("--resume and --overwrite exclude each other; give one")
-    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    occupied = folder.exists() and (not folder.is_dir() or bool(contents(folder)))
     if occupied and not (folder / "config.json").is_file():
         raise SpeakError(f"{folder}: exists and is not a run folder; choose another --out")
     if occupied and not resume and not overwrite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.common.tensors import read_tensors, write_tensors
-from speak_neuro.systems.run_folder import STATE, save_model
+from speak_neuro.errors import SpeakError
+from speak_neuro.systems.run_folder import save_model
 from speak_neuro.training.baseline_step import baseline_step
+from speak_neuro.training.checkpoints import load_state, save_state
 from speak_neuro.training.draws import seed_dropout
 from speak_neuro.training.evaluation import evaluate
 from speak_neuro.training.metrics_log import MetricsLog
@@ -26,51 +28,60 @@ from speak_neuro.training.trainer import Trainer
 
 CALIBRATION_CHARACTERS = 200_000
 Report = Callable[[dict[str, Any]], None]
+EXPLODED = 10
+"""A loss of so many times that of guessing every character alike is no training any more."""
 
 
 def save_checkpoint(folder: Path, trainer: Trainer) -> None:
-    """Write model.safetensors, then state.safetensors, each in one rename.
+    """Write model.safetensors, then state.safetensors, each in one rename; the checkpoint before is kept.
 
     In this order: when the second cannot be written, a resume repeats the steps since the state before and ends with
     the same weights; a state ahead of the model would leave the model behind for good.
     """
     tensors, metadata = trainer.snapshot()
     save_model(folder, trainer.system)
-    write_tensors(folder / STATE, tensors, metadata)
+    save_state(folder, tensors, metadata, trainer.saved_step)
+    trainer.saved_step = trainer.step
 
 
-def resume(folder: Path, trainer: Trainer) -> None:
-    """Bring a fresh trainer to the folder's last checkpoint."""
-    tensors, metadata = read_tensors(folder / STATE)
-    trainer.restore(tensors, metadata, folder / STATE)
+def resume(folder: Path, trainer: Trainer, any_good: bool = False) -> list[str]:
+    """Bring a fresh trainer to the folder's last checkpoint, or with `any_good` to the newest whole one.
+
+    Returns what to tell: which files were passed over, and from which step the run goes on.
+    """
+    tensors, metadata, path, faults = load_state(folder, any_good)
+    trainer.restore(tensors, metadata, path)
+    trainer.saved_step = trainer.step if not faults else None
+    return [*faults, f"{path}: going on from step {trainer.step}"] if any_good else []
 
 
 @contextlib.contextmanager
 def interrupt_held() -> Iterator[Callable[[], bool]]:
-    """Hold the first Ctrl-C back, and give a function that says whether it came; the second one interrupts at once.
+    """Hold the first Ctrl-C or SIGTERM back, and give a function that says whether it came.
+
+    The second one interrupts at once.
 
     A step changes weights, proxy and random state one after the other: stopped in between they do not belong together.
     """
     came = False
 
-    def on_interrupt(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         nonlocal came
         if came:
             raise KeyboardInterrupt("at once; the last checkpoint stands")
         came = True
 
-    # Signals belong to the main thread; and who ignores Ctrl-C, as a shell's background jobs do, goes on ignoring it.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    # Signals belong to the main thread; and who ignores one, as a shell's background jobs do Ctrl-C, goes on ignoring
+    # it. SIGTERM is what a cluster's scheduler sends before it kills.
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    main = threading.current_thread() is threading.main_thread()
+    held = [number for number, handler in defaults.items() if main and signal.getsignal(number) is handler]
+    before = {number: signal.signal(number, on_signal) for number in held}
     try:
         yield lambda: came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def fit(
@@ -102,6 +113,7 @@ def fit(
             values: dict[str, Any] = train_step(trainer)
             seconds = max(time.perf_counter() - began, 1e-9)
             trainer.seconds += seconds
+            check_finite(trainer, values)
             speed = {"characters_per_second": round(config.batch * config.window / seconds, 1)}
             record({**values, **speed, "seconds": round(trainer.seconds, 3)})
             due = trainer.step % config.evaluate_every == 0 or trainer.step == last
@@ -125,6 +137,21 @@ def fit(
                     trainer.proxy.release()
             if stop:
                 raise KeyboardInterrupt(f"step {trainer.step} of {config.steps} is saved, --resume goes on from there")
+
+
+def check_finite(trainer: Trainer, values: dict[str, Any]) -> None:
+    """Stop a run that has exploded, with what is needed to see why; its checkpoints hold the finite state before."""
+    limit = EXPLODED * math.log(max(trainer.system.language_model.config.vocabulary, 2))
+    for name, value in values.items():
+        if math.isfinite(value) and not (name == "loss_lm" and value > limit):
+            continue
+        starts = trainer.sampler.starts_at(trainer.step - 1).tolist()
+        shown = ", ".join(map(str, starts[:8])) + (", ..." if len(starts) > 8 else "")
+        saved = f"the checkpoint of step {trainer.saved_step} stands" if trainer.saved_step else "no checkpoint was due"
+        raise SpeakError(
+            f"step {trainer.step}: {name} is {value:g}, in the windows that begin at characters {shown}; {saved}; "
+            "lower --learning-rate or --tokenizer-learning-rate"
+        )
 
 
 def train_step(trainer: Trainer) -> dict[str, float]:

@@ -6,12 +6,21 @@ import contextlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_files import Strict, check_json
 from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.errors import SpeakError
 from speak_neuro.systems.run_folder import METRICS
+
+
+class MetricsLine(Strict):
+    """A line: the step that it is of, and numbers by name."""
+
+    step: Annotated[int, Field(ge=0)]
 
 
 class MetricsLog:
@@ -21,7 +30,7 @@ class MetricsLog:
         self.path = folder / METRICS
         kept = []
         with contextlib.suppress(FileNotFoundError):
-            kept = [record for record in read_metrics(folder) if record.get("step", 0) <= step]
+            kept = [record for record in read_metrics(folder) if record["step"] <= step]
         with atomic_write(self.path, "w") as stream:
             stream.writelines(json.dumps(record) + "\n" for record in kept)
 
@@ -41,5 +50,8 @@ class MetricsLog:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All records of metrics.jsonl; a last line that was cut short when the run was killed is left out."""
-    advice = "restore the file, or train again"
-    return [record for _, record in read_json_lines(folder / METRICS, advice, torn_end=True)]
+    path, advice = folder / METRICS, "restore the file, or train again"
+    return [
+        check_json(record, MetricsLine, f"{path}: line {number}", advice).model_dump()
+        for number, record in read_json_lines(path, advice, torn_end=True)
+    ]

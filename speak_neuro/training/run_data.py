@@ -238,7 +238,7 @@ def known_exemplar(
 
     other = UnigramExemplar.load(given) if given and config.needs_exemplar else None
     if run is not None and (folder / EXEMPLAR).exists():
-        own = UnigramExemplar.load(folder / EXEMPLAR)
+        own = UnigramExemplar.load(folder / EXEMPLAR, run.record.get("exemplar_sha256"))
         if other is not None and other.to_text() != own.to_text():
             raise SpeakError(f"{folder}: has an exemplar of its own, {given} is another; leave --exemplar away")
         return own

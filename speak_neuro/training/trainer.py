@@ -43,6 +43,8 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0
     """Time spent in steps, over all resumes."""
+    saved_step: int | None = None
+    """Step of the newest checkpoint on disk."""
 
     @classmethod
     def create(

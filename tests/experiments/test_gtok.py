@@ -20,7 +20,7 @@ def test_what_a_run_leaves(tiny_run: Path) -> None:
     names = {p.name for p in tiny_run.iterdir()}
     assert names == {
         *("config.json", "exemplar.json", "model.safetensors", "state.safetensors"),
-        *("metrics.jsonl", "results.json", "curves.png"),
+        *("metrics.jsonl", "results.json", "curves.png", "state-20.safetensors"),
     }
     records = read_metrics(tiny_run)
     assert [r["step"] for r in records if "loss_lm" in r] == list(range(1, 41))

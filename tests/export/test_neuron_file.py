@@ -131,7 +131,7 @@ def test_npz_under_the_name(path: Path) -> None:
 def test_absent_and_folder(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "absent.nir")
     (tmp_path / "folder.nir").mkdir()
-    assert "no such file" in refusal(tmp_path / "folder.nir")
+    assert "is a folder; allowed: a regular file" in refusal(tmp_path / "folder.nir")
 
 
 def test_other_hdf5(path: Path) -> None:

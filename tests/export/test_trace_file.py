@@ -47,7 +47,7 @@ def test_round_trip(path: Path, trace: Trace) -> None:
     for name in ARRAYS:
         assert getattr(read, name).tobytes() == getattr(trace, name).tobytes(), name
         assert getattr(read, name).shape == getattr(trace, name).shape
-    assert read.meta == {"device": "test", "schema_version": 1}
+    assert read.meta == {"device": "test", "schema_version": 2}
     assert [read.text(row) for row in range(read.sequences)] == fixtures.TEXTS
 
 
@@ -55,7 +55,7 @@ def test_plain_numpy_reads_it(path: Path, trace: Trace) -> None:
     with np.load(path, allow_pickle=False) as archive:
         assert set(archive.files) == {*ARRAYS, "meta"}
         np.testing.assert_array_equal(archive["features"], trace.features)
-        assert json.loads(str(archive["meta"]))["schema_version"] == 1
+        assert json.loads(str(archive["meta"]))["schema_version"] == 2
 
 
 def test_bytes_depend_on_the_values_alone(path: Path, trace: Trace, tmp_path: Path) -> None:
@@ -108,9 +108,12 @@ def test_no_pickle(path: Path) -> None:
     ("changes", "message"),
     [
         ({"features": None}, "it lacks features"),
-        ({"meta": np.array("not json")}, "is not a readable trace"),
+        ({"meta": np.array("not json")}, "meta: not valid JSON"),
         ({"meta": np.array("[1]")}, "meta is a list"),
-        ({"meta": np.array('{"schema_version": 2}')}, "schema_version is 2, this speak-neuro reads up to 1"),
+        ({"meta": np.array('{"schema_version": 9}')}, "schema_version is 9, this speak-neuro reads 1 to 2"),
+        ({"meta": np.array('{"schema_version": true}')}, "schema_version is True"),
+        ({"meta": np.array('{"schema_version": -5}')}, "schema_version is -5"),
+        ({"meta": np.array("[" * 100_000)}, "nested too deeply"),
         ({"decay": np.ones(1, np.float32)}, "decay is float32 with 1 dimensions"),
         ({"threshold": np.float64(1)}, "threshold is float64"),
         ({"reset_scale": np.float32(np.inf)}, "reset_scale holds NaN or infinity"),

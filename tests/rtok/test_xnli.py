@@ -59,7 +59,7 @@ def test_bad_rows(tmp_path: Path, row: object, message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("en-train.jsonl", b"{", "line 1 is not JSON"),
+        ("en-train.jsonl", b"{", "line 1: not valid JSON"),
         ("en-train.jsonl", b"\xff", "line 1, byte 0 is not UTF-8"),
         ("en-train.jsonl", b"", "holds no pair"),
         ("en-train.parquet", b"no parquet", "not a Parquet file"),

@@ -52,7 +52,7 @@ NAME = "tokenizer.current_readout.weight"
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
-        (edit_config(lambda v: v.update(schema=99)), r"schema is 99, this version reads 1; use the speak_neuro"),
+        (edit_config(lambda v: v.update(schema=99)), r"schema is 99, this version reads 1 to 2; use the speak_neuro"),
         (edit_config(lambda v: v.pop("schema")), r"schema is None"),
         (edit_config(lambda v: v["config"]["training"].pop("steps")), r"config.training: field 'steps' is missing"),
         (edit_config(lambda v: v["config"]["neuron"].update(decay=2.0)), r"decay is 2.0; allowed"),
@@ -89,7 +89,8 @@ def test_a_full_disk_leaves_the_previous_checkpoint(run: Path) -> None:
     code = f"""
 import resource, signal, sys
 from pathlib import Path
-from speak_neuro.systems.run_folder import read_tensors, write_tensors, STATE
+from speak_neuro.common.tensors import read_tensors, write_tensors
+from speak_neuro.systems.run_folder import STATE
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 tensors, metadata = read_tensors(Path({str(run)!r}) / STATE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -137,7 +138,7 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
 def test_a_damaged_log_is_refused(tmp_path: Path, line: str) -> None:
     """Only the last line can be cut short: another one that is none means that records are lost."""
     (tmp_path / METRICS).write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n', encoding="utf-8")
-    with pytest.raises(SpeakError, match=r"metrics.jsonl: line 2 (is not JSON|holds list)"):
+    with pytest.raises(SpeakError, match=r"metrics.jsonl: line 2(: not valid JSON| holds list)"):
         read_metrics(tmp_path)
     with pytest.raises(SpeakError, match=r"metrics.jsonl: line 2"):
         MetricsLog(tmp_path, 3)

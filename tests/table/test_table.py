@@ -163,8 +163,8 @@ def damage(path: Path, how: str) -> None:
     elif how == "foreign":
         save_file(arrays, path)
     elif how == "schema":
-        assert b'\\"schema\\": 1' in header
-        path.write_bytes(raw[:8] + header.replace(b'\\"schema\\": 1', b'\\"schema\\": 9') + raw[8 + size :])
+        assert b'\\"schema\\": 2' in header
+        path.write_bytes(raw[:8] + header.replace(b'\\"schema\\": 2', b'\\"schema\\": 9') + raw[8 + size :])
     else:
         from speak_neuro.common.arrays import write_arrays
         from speak_neuro.table.table import FORMAT, SCHEMA_VERSION

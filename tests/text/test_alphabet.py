@@ -78,7 +78,9 @@ def test_the_largest_code_point_and_those_above_the_table() -> None:
         (lambda: Alphabet.from_json({"schema": 2, "code_points": ""}), "schema is 2"),
         (lambda: Alphabet.from_json({"schema": 1, "code_points": "zz"}), "cannot be read"),
         (lambda: Alphabet.from_json({"schema": 1, "code_points": "110000"}), "cannot be read"),
-        (lambda: Alphabet.from_json({"schema": 1}), "cannot be read"),
+        (lambda: Alphabet.from_json({"schema": 1}), "code_points are a NoneType"),
+        (lambda: Alphabet.from_json({"schema": True, "code_points": ""}), "schema is True"),
+        (lambda: Alphabet.from_json([]), "an alphabet is a list"),
     ],
 )
 def test_refusals_name_the_field(call, message: str) -> None:

@@ -9,14 +9,16 @@ results.json         scores of every evaluated split
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.common.tensors import read_tensors, write_tensors
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.lora import save_adapter
@@ -26,28 +28,34 @@ from speak_neuro.rtok.training.finetune import FineTuner, evaluate, train_step
 from speak_neuro.training.fit import interrupt_held
 from speak_neuro.training.metrics_log import MetricsLog
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG, STATE, BEST, RESULTS = "config.json", "state.safetensors", "best", "results.json"
 Report = Callable[[dict[str, Any]], None]
 
 
 def write_description(folder: Path, values: dict[str, Any]) -> None:
     """Write config.json; `values["settings"]` is what a resume has to have in common."""
-    write_json(folder / CONFIG, {"schema": SCHEMA, "framework": "rtok-task", **values})
+    described = {"schema": SCHEMA, "framework": "rtok-task", **values}
+    write_json(folder / CONFIG, {**described, DIGEST: digest_of(described)})
 
 
 def read_description(folder: Path) -> dict[str, Any]:
     """Read config.json."""
     path = folder / CONFIG
+    advice = "restore it or train again"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_whole(path, advice), str(path), advice)
     except FileNotFoundError:
         raise SpeakError(f"{folder}: holds no {CONFIG}, so it is no run folder; name a run's --out") from None
-    except ValueError as error:
-        raise SpeakError(f"{path}: not valid JSON ({error}); restore it or train again") from None
-    if not isinstance(values, dict) or values.get("framework") != "rtok-task" or values.get("schema") != SCHEMA:
+    if (
+        not isinstance(values, dict)
+        or values.get("framework") != "rtok-task"
+        or values.get("schema") not in (1, SCHEMA)
+    ):
         raise SpeakError(f"{path}: not written by this version's experiments/rtok.py; name another run's --out")
-    return values
+    if values["schema"] == SCHEMA:
+        check_digest(values, None, path, advice)
+    return {name: value for name, value in values.items() if name != DIGEST}
 
 
 def save_state(folder: Path, tuner: FineTuner, progress: dict[str, Any]) -> None:
@@ -60,7 +68,7 @@ def load_state(folder: Path, tuner: FineTuner) -> dict[str, Any]:
     """Bring a fresh tuner to the folder's last checkpoint; returns the progress saved with it."""
     tensors, metadata = read_tensors(folder / STATE)
     tuner.restore(tensors, metadata, folder / STATE)
-    return {name: value for name, value in metadata.items() if name != "step"}
+    return {name: value for name, value in metadata.items() if name not in ("step", DIGEST)}
 
 
 def save_best(folder: Path, tuner: FineTuner) -> None:

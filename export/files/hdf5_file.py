@@ -1,0 +1,90 @@
+"""The one door to HDF5 files: walked whole before anything is read. Nothing leaves the file, nothing outgrows it.
+
+HDF5 lets a file name other files (external links, virtual datasets, raw external storage), hold references, share or
+nest objects at will, and declare arrays of any size that take no room in it. None of that has a use in a NIR graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+
+from speak_neuro.common.regular import check_regular
+from speak_neuro.errors import SpeakError
+
+LARGEST = 1 << 28
+"""Bytes of all arrays together, unpacked."""
+LARGEST_STRINGS = 1 << 20
+"""Strings of all arrays together: each becomes an object."""
+LARGEST_OBJECTS = 10_000
+DEEPEST = 16
+_KINDS = "fiub"
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
+    """An HDF5 file for reading, after its walk; every departure is a SpeakError line naming the file."""
+    try:
+        check_regular(path, remedy, 2 * LARGEST)
+    except FileNotFoundError:
+        raise SpeakError(f"{path}: no such file; {remedy}") from None
+    with h5py.File(path, "r") as stream:
+        try:
+            _Walk().group(stream, "", 0)
+        except _Refusal as refusal:
+            raise SpeakError(f"{path}: {refusal}; {remedy}") from None
+        yield stream
+
+
+class _Refusal(Exception):
+    """Why a file is not read."""
+
+
+class _Walk:
+    """What was seen so far."""
+
+    def __init__(self) -> None:
+        self.seen: set[Any] = set()
+        self.bytes = self.strings = 0
+
+    def group(self, group: h5py.Group, where: str, depth: int) -> None:
+        if depth > DEEPEST:
+            raise _Refusal(f"{where} is nested deeper than {DEEPEST} groups")
+        for name in group:
+            at = f"{where}/{name}"
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise _Refusal(f"{at} is a {type(link).__name__}; allowed: nothing that points elsewhere")
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in self.seen:
+                raise _Refusal(f"{at} is a second name of one object; allowed: one name each")
+            self.seen.add(address)
+            if len(self.seen) > LARGEST_OBJECTS:
+                raise _Refusal(f"it holds more than {LARGEST_OBJECTS:,} objects")
+            if isinstance(item, h5py.Group):
+                self.group(item, at, depth + 1)
+            elif isinstance(item, h5py.Dataset):
+                self.dataset(item, at)
+            else:
+                raise _Refusal(f"{at} is a {type(item).__name__}; allowed: groups and arrays")
+
+    def dataset(self, item: h5py.Dataset, at: str) -> None:
+        if item.is_virtual or item.external or item.id.get_create_plist().get_external_count():
+            raise _Refusal(f"{at} keeps its values in other files; allowed: arrays stored in this one")
+        text = h5py.check_string_dtype(item.dtype) is not None
+        if not text and item.dtype.kind not in _KINDS:
+            raise _Refusal(f"{at} is of type {item.dtype}; allowed: numbers and text")
+        if item.shape is None:
+            raise _Refusal(f"{at} has no value")
+        self.bytes += item.size * item.dtype.itemsize
+        self.strings += item.size if text else 0
+        if self.bytes > LARGEST or self.strings > LARGEST_STRINGS:
+            raise _Refusal(
+                f"{at} declares {item.shape} of {item.dtype}; allowed: up to {LARGEST:,} bytes and {LARGEST_STRINGS:,} "
+                "texts in all arrays together"
+            )
