@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.sim import reaper
 
 PYTHON_VARIABLE = "SPEAK_SIM_PYTHON"
 WORKER = "speak_neuro.sim.child.worker"
 INSTALL = "pip install 'speak-neuro[lava]'"
 TIME_IS_UP = "the time limit was reached"
 """As the guard in the child says it too."""
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
+"""How much later than its limit a child is ended that has not said a word."""
+NO_ROOM = "is /dev/shm full? Free some of it, give a container more (--shm-size), or simulate fewer or shorter texts"
 
 
 class SimulationError(SpeakError):
@@ -52,7 +55,7 @@ def interpreter(python: str | None = None) -> str:
     found = shutil.which(chosen)
     if found is None:
         raise SpeakError(f"{chosen}: no such program; --python and ${PYTHON_VARIABLE} name a Python that has Lava")
-    return found
+    return os.path.abspath(found)
 
 
 def source() -> str:
@@ -89,13 +92,20 @@ def run_job(
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
+                # A module is looked for in the present folder first: in this one there is none to be found.
+                cwd=folder,
                 # Many small processes share the cores; what multiprocessing leaves in TMPDIR goes with the folder.
-                env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder, "PYTHONSAFEPATH": "1"},
             )
         try:
-            last = _follow(child, time.monotonic() + timeout + GRACE_SECONDS, on_step)
+            with _reaper(child.pid, folder):
+                try:
+                    last = _follow(child, time.monotonic() + timeout + GRACE_SECONDS, on_step)
+                finally:
+                    _end(child)
         finally:
-            _end(child)
+            if child.poll() is None:  # interrupted before or while the lines above ended it
+                _end(child)
         if last is None or last["event"] != "done":
             details = last["details"] if last else ""
             # Chained, so that --debug shows the child's own traceback.
@@ -134,54 +144,36 @@ def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[
     return last or {"event": "error", "kind": "failure", "message": TIME_IS_UP, "details": "", "versions": {}}
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Leave nothing of the child's group, in bounded time, even when interrupted meanwhile.
+@contextlib.contextmanager
+def _reaper(group: int, folder: str) -> Iterator[None]:
+    """A small process in a session of its own that cleans up when this one is killed."""
+    command = [sys.executable, "-I", reaper.__file__, str(group), folder]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                process.stdin.write(reaper.DONE)
+                process.stdin.close()
 
-    SIGTERM first, to the group: the worker cleans up, and its resource tracker, which ignores the signal, unlinks the
-    shared memory. Then SIGKILL to the worker alone, whose children are killed by its death and whose tracker again
-    has the last word. SIGKILL to the group, which would leave shared memory, is the last resort.
-    """
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of the child's group, in bounded time, even when interrupted meanwhile."""
     try:
-        if child.poll() is None and _wait(child, 0.5) is None:
-            _signal(child, signal.SIGTERM)
-            _wait(child, GRACE_SECONDS)
-    finally:
         if child.poll() is None:
-            child.kill()
-            child.wait()
-        limit = time.monotonic() + 2.0
-        while _group_alive(child.pid) and time.monotonic() < limit:
-            time.sleep(0.01)
-        _signal(child, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.5)
+        # A worker that has ended leaves its children a moment to follow it, and the tracker the last word.
+        if child.poll() is None or not reaper.wait_for_end(child.pid, 2.0):
+            reaper.end(child.pid)
+    finally:
+        reaper.send(child.pid, signal.SIGKILL)
+        child.wait()
         if child.stdout is not None:
             child.stdout.close()
-
-
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> int | None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return child.wait(seconds)
-    return None
-
-
-def _signal(child: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
-
-
-def _group_alive(group: int) -> bool:
-    """Whether any process of the group still runs; a zombie that init has yet to collect does not."""
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    if not Path("/proc/self/stat").exists():
-        return True
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):
-            state, _, member = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(member) == group and state not in "ZX":
-                return True
-    return False
 
 
 def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float, log: Path) -> SpeakError:
@@ -196,7 +188,8 @@ def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float,
         if any("No module named 'numpy'" in line for line in tail[-1:]):
             return MissingExtra(f"{program} has no numpy, which Lava brings: run {lava}")
         if code < 0:
-            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+            hints = {signal.SIGKILL: " (out of memory?)", signal.SIGBUS: f" ({NO_ROOM})"}
+            hint = hints.get(signal.Signals(-code), "")
             return SimulationError(f"the simulation was killed by signal {-code}{hint}")
         return SimulationError(f"the simulation ended with code {code}: {tail[-1] if tail else 'no message'}")
     if last["kind"] == "missing":
@@ -213,4 +206,6 @@ def _error(last: dict[str, Any] | None, code: int, program: str, timeout: float,
     message = last["message"]
     if message == TIME_IS_UP:
         message = f"not done within {round(timeout, 1):g} s; --timeout allows more"
+    elif "No space left on device" in message or f"signal {signal.SIGBUS.value}" in message:
+        message = f"{message}: {NO_ROOM}"
     return SimulationError(f"the simulation failed: {message}", last["details"])

@@ -57,6 +57,7 @@ export.forms
 export.check
 export.cli
 sim.job
+sim.reaper
 sim.runner
 sim.processes
 sim.processes.array_source

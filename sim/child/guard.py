@@ -12,6 +12,7 @@ import multiprocessing
 import queue
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lava.magma.core.process.message_interface_enum import ActorType
@@ -38,6 +39,7 @@ class _Runtime(Runtime):
 
     deadline: float
     names: list[str]
+    helpers: list[int] | None = None
     exception_q: list[Any]
 
     def _start_ports(self) -> None:
@@ -59,8 +61,17 @@ class _Runtime(Runtime):
         for name, actor in zip(self.names, self._messaging_infrastructure.actors, strict=False):
             if not actor.is_alive():
                 raise self.failure(name)
+        if self.helper_is_gone():
+            raise SimulationFailure("a process that keeps the shared memory was killed (out of memory?)")
         if time.monotonic() > self.deadline:
             raise SimulationFailure("the time limit was reached")
+
+    def helper_is_gone(self) -> bool:
+        """Whether a child that is no actor has ended: the manager of the shared memory, or the tracker of it."""
+        if self.helpers is None:
+            actors = {actor.pid for actor in self._messaging_infrastructure.actors}
+            self.helpers = [pid for pid in _children() if pid not in actors]
+        return any(_has_ended(pid) for pid in self.helpers)
 
     def failure(self, name: str = "") -> SimulationFailure:
         """Why a dead actor died: the first exception that any of them left behind, else how it ended."""
@@ -130,6 +141,7 @@ def run_guarded(
     executable.assign_runtime_to_all_processes(runtime)
     try:
         runtime.initialize()
+        runtime.helpers = None  # all are there now
         started = time.perf_counter()
         runtime.start(RunSteps(num_steps=steps, blocking=False))
         while not runtime.finished():
@@ -139,6 +151,22 @@ def run_guarded(
         return time.perf_counter() - started
     finally:
         runtime.end()
+
+
+def _children() -> list[int]:
+    """The living children of this process; none where /proc does not tell."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, path.read_text().split())
+    return [pid for pid in found if not _has_ended(pid)]
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _last_line(trace: str) -> str:

@@ -1,6 +1,5 @@
 """The Lava side: the network against the reference, its timing, and what every failure leaves behind."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -9,13 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trace_fixtures as fixtures
+from lava_fixtures import PARENT, TESTS, lava, task, traceless
 
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
@@ -23,41 +21,7 @@ from speak_neuro.sim import runner
 from speak_neuro.sim.parity import levels
 from speak_neuro.sim.runner import SimulationError, run_job
 
-TESTS = str(Path(__file__).parents[1] / "helpers")
-needs_lava = [
-    pytest.mark.lava,
-    pytest.mark.skipif(importlib.util.find_spec("lava") is None, reason="lava-nc is not installed (Python 3.10 only)"),
-]
-
-
-def lava(function: Callable[..., None]) -> Callable[..., None]:
-    for mark in needs_lava:
-        function = mark(function)
-    return function
-
-
-@pytest.fixture
-def traceless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """Checks afterwards that the test left no process, no shared memory and no temporary file."""
-    marker = f"speak-test-{uuid.uuid4().hex}"
-    # tmp_path is too long for a socket's name, and pytest must have settled on it before TMPDIR changes.
-    folder = Path(tempfile.mkdtemp(prefix="speak-test-", dir="/tmp"))
-    memory = {path.name for path in Path("/dev/shm").iterdir()}
-    monkeypatch.setenv("SPEAK_TEST_MARKER", marker)
-    monkeypatch.setenv("PYTHONPATH", TESTS)
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    yield marker
-    left = fixtures.settles(lambda: not list(folder.iterdir())), sorted(folder.iterdir())
-    shutil.rmtree(folder)
-    assert fixtures.settles(lambda: not fixtures.processes_with(marker)), fixtures.processes_with(marker)
-    assert fixtures.settles(lambda: not fixtures.orphaned_memory(memory)), fixtures.orphaned_memory(memory)
-    assert left == (True, [])
-
-
-def task(name: str, timeout: float = 20, **arrays: np.ndarray) -> runner.JobResult:
-    return run_job({"task": np.array(name), **arrays}, timeout=timeout, worker="faulty_worker")
-
+__all__ = ["traceless"]
 
 # --- the network
 
@@ -217,18 +181,6 @@ def test_files_beside_a_process_are_not_executed(
 @lava
 def test_prints_of_libraries_are_not_events(traceless: str) -> None:
     assert task("noise").arrays["done"] == 1
-
-
-PARENT = """
-import multiprocessing, sys
-import numpy as np
-from speak_neuro.sim.runner import run_job
-try:
-    run_job({"task": np.array("stall")}, timeout=60, worker="faulty_worker",
-            on_step=lambda step: print("step", step, flush=True))
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
 
 
 @lava
