@@ -17,6 +17,7 @@ from pathlib import Path
 
 GRACE_SECONDS = 3.0
 SHARED = "/dev/shm/"
+SCRIPT = os.path.abspath(__file__)
 DONE = b"."
 """What the parent writes when everything has ended."""
 

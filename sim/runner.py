@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.sim import reaper
+from speak_neuro.sim.reaper import DONE, SCRIPT, end, send, wait_for_end
 
 PYTHON_VARIABLE = "SPEAK_SIM_PYTHON"
 WORKER = "speak_neuro.sim.child.worker"
@@ -147,7 +147,7 @@ def _follow(child: subprocess.Popen[bytes], deadline: float, on_step: Callable[[
 @contextlib.contextmanager
 def _reaper(group: int, folder: str) -> Iterator[None]:
     """A small process in a session of its own that cleans up when this one is killed."""
-    command = [sys.executable, "-I", reaper.__file__, str(group), folder]
+    command = [sys.executable, "-I", SCRIPT, str(group), folder]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
@@ -156,7 +156,7 @@ def _reaper(group: int, folder: str) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(OSError):
-                process.stdin.write(reaper.DONE)
+                process.stdin.write(DONE)
                 process.stdin.close()
 
 
@@ -167,10 +167,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(0.5)
         # A worker that has ended leaves its children a moment to follow it, and the tracker the last word.
-        if child.poll() is None or not reaper.wait_for_end(child.pid, 2.0):
-            reaper.end(child.pid)
+        if child.poll() is None or not wait_for_end(child.pid, 2.0):
+            end(child.pid)
     finally:
-        reaper.send(child.pid, signal.SIGKILL)
+        send(child.pid, signal.SIGKILL)
         child.wait()
         if child.stdout is not None:
             child.stdout.close()

@@ -8,7 +8,6 @@ Draws a panel for each of bench_scan.json, bench_step.json and bench_tokenizer.j
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import MissingExtra, SpeakError
 
 OWN, PEER = "#0072b2", "#a85400"
@@ -35,7 +36,7 @@ def plot(arguments: argparse.Namespace) -> int:
         file = arguments.results / f"{name}.json"
         if file.exists():
             try:
-                record = json.loads(file.read_text(encoding="utf-8"))
+                record = parse_json(read_whole(file, "run make bench again"), str(file), "run make bench again")
                 found.append((*panel(record["metrics"]), counted(record["device"])))
             except (ValueError, KeyError, TypeError) as error:
                 raise SpeakError(f"{file}: not a benchmark's result ({error!r}); run make bench again") from error

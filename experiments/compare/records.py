@@ -14,8 +14,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from speak_neuro.common.json_files import Strict, check_json
+from speak_neuro.common.json_files import read_json as read_json_file
 from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.settings import from_dict, to_dict
@@ -138,6 +142,26 @@ def vocabulary_size(alphabet: Any) -> int | None:
         return None
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Measured(Strict):
+    """What a run of gtok.py measured; fields of the first versions may be absent."""
+
+    test_bpc: Amount
+    test_shortening_factor: Amount | None = None
+    test_characters: Count | None = None
+    test_tokens: Count | None = None
+    test_gate_rate: Share | None = None
+    test_boundary_f1: Share | None = None
+    parameters_language_model: Count | None = None
+    parameters_tokenizer: Count | None = None
+    training_seconds: Amount | None = None
+    training_characters: Count | None = None
+
+
 def read_file(path: Path) -> list[Record]:
     """The runs of a JSON file: one of gtok.py, or several of collect.py or evaluate.py."""
     result = read_json(path)
@@ -154,13 +178,9 @@ def read_file(path: Path) -> list[Record]:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path, dict[str, Any], "make it again")
     except FileNotFoundError:
         raise SpeakError(f"{path}: no such file or folder; name run folders or JSON files of results") from None
-    except ValueError as error:
-        raise SpeakError(f"{path}: not valid JSON ({error}); make it again") from None
-    if not isinstance(value, dict):
-        raise SpeakError(f"{path}: holds {type(value).__name__}; allowed: an object with results")
     return value
 
 
@@ -169,6 +189,7 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
     metrics = result.get("metrics", {})
     if not isinstance(metrics.get("config"), dict):
         raise SpeakError(f"{where}: no configuration in the results; make it again with this version's gtok.py")
+    check_json(metrics, Measured, f"{where}: metrics", "make it again")
     config = flat_config(metrics["config"])
     data = metrics.get("data") or {}
     if not isinstance(data, dict):  # the first results named their text and no more

@@ -22,7 +22,9 @@ from typing import Any
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json, write_or_print
+from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.provenance import result_record
+from speak_neuro.common.regular import read_whole
 from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.seeds import NONE, P, compare, p_value
 from speak_neuro.errors import SpeakError
@@ -124,9 +126,9 @@ def joined(first: Result, second: Result) -> Result:
 def read(path: Path) -> list[dict[str, Any]]:
     """The records of a file: one of rtok.py, or many of `--json`."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_whole(path, "give a run's results.json"), str(path), "give a run's results.json")
         metrics = values["metrics"]
-    except (ValueError, KeyError, TypeError):
+    except (SpeakError, KeyError, TypeError):
         raise SpeakError(f"{path}: not a result of rtok.py; give a run's results.json") from None
     records: list[dict[str, Any]] = metrics.get("runs", [values])
     for record in records:

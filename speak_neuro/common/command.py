@@ -44,7 +44,7 @@ def run_command(
         if arguments.debug:
             traceback.print_exc()
         else:
-            print(f"{parser.prog}: error: {_one_line(error)}", file=sys.stderr)
+            print(printable(f"{parser.prog}: error: {_one_line(error)}"), file=sys.stderr)
         return error.exit_code if isinstance(error, SpeakError) else 2
     return code
 
@@ -81,3 +81,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: control characters, which a file's name or content may hold, as their escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -8,7 +8,7 @@ The text is read twice in pieces: once to learn the alphabet, once to write the 
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of, digest_of_file
 from speak_neuro.common.files import atomic_write, write_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.corpus.reader import CHUNK_BYTES, iterate_text, text_files
 from speak_neuro.corpus.splits import split_points
 from speak_neuro.errors import SpeakError
@@ -27,7 +30,7 @@ from speak_neuro.text.alphabet import Alphabet
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
-SCHEMA = 1
+SCHEMA = 2
 IN_MEMORY_BYTES = 256 << 20
 IDS_FILE, INDEX_FILE = "ids.bin", "store.json"
 
@@ -78,21 +81,26 @@ class CharacterStore:
         known = alphabet or Alphabet.learn(part_of(iterate_text(path, chunk_bytes), *span), limit)
         kind = _id_type(known)
         (folder / INDEX_FILE).unlink(missing_ok=True)  # a failure below must not leave a stale pair
-        count = 0
+        count, digest = 0, hashlib.sha256()
         with atomic_write(folder / IDS_FILE) as stream:
             for piece in part_of(iterate_text(path, chunk_bytes), *span):
-                stream.write(known.encode(piece).astype(kind).tobytes())
+                written = known.encode(piece).astype(kind).tobytes()
+                stream.write(written)
+                digest.update(written)
                 count += len(piece)
         index = {"schema": SCHEMA, "characters": count, "type": kind.name, "alphabet": known.to_json()}
-        write_json(folder / INDEX_FILE, {**index, "made_from": wanted})
-        return cls.open(folder)
+        index |= {"ids_sha256": digest.hexdigest(), "made_from": wanted}
+        write_json(folder / INDEX_FILE, {**index, DIGEST: digest_of(index)})
+        return cls.open(folder, verify=False)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> CharacterStore:
-        """The store that `from_path` wrote, memory-mapped read-only."""
+    def open(cls, folder: str | os.PathLike[str], verify: bool = True) -> CharacterStore:
+        """The store that `from_path` wrote, memory-mapped read-only; `verify` reads it once to check its digest."""
         index = _read_index(Path(folder))
         try:
-            count, kind = int(index["characters"]), np.dtype(index["type"]).newbyteorder("<")
+            count, kind = index["characters"], np.dtype(index["type"]).newbyteorder("<")
+            if type(count) is not int or count < 0 or kind.kind != "u":
+                raise ValueError(f"{count!r} characters of type {index['type']!r}")
             alphabet = Alphabet.from_json(index["alphabet"])
             size = (Path(folder) / IDS_FILE).stat().st_size
         except (KeyError, TypeError, ValueError, OSError) as error:
@@ -101,6 +109,8 @@ class CharacterStore:
             raise SpeakError(
                 f"{Path(folder) / IDS_FILE}: {size} bytes where {count * kind.itemsize} belong; delete the folder"
             )
+        if verify and digest_of_file(Path(folder) / IDS_FILE) != index["ids_sha256"]:
+            raise SpeakError(f"{Path(folder) / IDS_FILE}: was damaged since it was written; delete the folder")
         if count == 0:
             return cls(np.zeros(0, dtype=kind), alphabet)
         return cls(np.memmap(Path(folder) / IDS_FILE, dtype=kind, mode="r", shape=(count,)), alphabet)
@@ -148,19 +158,22 @@ def source_of(path: str | os.PathLike[str]) -> list[list[Any]]:
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    file = folder / INDEX_FILE
+    file, advice = folder / INDEX_FILE, "delete the folder to have it remade"
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        index = parse_json(read_whole(file, advice), str(file), advice)
+    except (OSError, SpeakError) as error:
         raise SpeakError(f"{file}: not the index of a character store ({type(error).__name__}); delete it") from None
     if not isinstance(index, dict) or index.get("schema") != SCHEMA:
         found = index.get("schema") if isinstance(index, dict) else None
         raise SpeakError(f"{file}: schema {found!r}, this version reads {SCHEMA}; delete the folder to have it remade")
+    check_digest(index, None, file, advice)
     return index
 
 
 def _is_current(folder: Path, wanted: dict[str, Any]) -> bool:
     try:
-        return bool(_read_index(folder).get("made_from") == wanted) and len(CharacterStore.open(folder)) > 0
+        return (
+            bool(_read_index(folder).get("made_from") == wanted) and len(CharacterStore.open(folder, verify=False)) > 0
+        )
     except SpeakError:
         return False

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,11 +24,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.corpus.character_store import CharacterStore, part_of, source_of
 from speak_neuro.corpus.memory_map import release, trim
 from speak_neuro.corpus.reader import iterate_text
 from speak_neuro.corpus.splits import PARTS, locked, part_files, split_points
+from speak_neuro.errors import SpeakError
 from speak_neuro.supervision.exemplar import UnigramExemplar
 from speak_neuro.supervision.proxy_file import write_bits
 from speak_neuro.text.alphabet import Alphabet
@@ -127,8 +130,10 @@ def _index(path: Path, files: dict[str, Path] | None, folder: Path, say: Say) ->
     """text.json: read, or written after one pass that counts and hashes the text."""
     sources = source_of(path) if files is None else [entry for part in PARTS for entry in source_of(files[part])]
     wanted = {"schema": SCHEMA, "source": sources, "parts": files is not None}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+    file, advice = folder / INDEX_FILE, "it is made anew"
+    with contextlib.suppress(OSError, SpeakError, KeyError, TypeError):
+        index = parse_json(read_whole(file, advice), str(file), advice)
+        check_digest(index, None, file, advice)
         if index["made_from"] == wanted:
             return dict(index)
     say(f"counting the characters of {path}")
@@ -150,7 +155,7 @@ def _index(path: Path, files: dict[str, Path] | None, folder: Path, say: Say) ->
         first, second = split_points(length, 0.05, 0.05, text_between)
         spans = {"train": [0, first], "valid": [first, second], "test": [second, length]}
     index = {"made_from": wanted, "sha256": digest.hexdigest(), "spans": spans}
-    write_json(folder / INDEX_FILE, index)
+    write_json(folder / INDEX_FILE, {**index, DIGEST: digest_of(index)})
     return index
 
 

@@ -14,7 +14,6 @@ not run. Frozen, in float32: no gradient reaches the hypernetwork or the embeddi
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speak_neuro.common.files import atomic_write, write_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError, first_line
 
 CONFIG = "config.json"
@@ -76,13 +77,11 @@ class HypernetConfig:
     def read(cls, path: Path) -> HypernetConfig:
         """Read config.json; switches that are not implemented are refused by name, other fields are ignored."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(read_whole(path, "restore it"), str(path), "restore it")
         except FileNotFoundError:
             raise SpeakError(
                 f"{path}: no such file; name a folder with {CONFIG} and {MODEL} of a ZeTT checkpoint"
             ) from None
-        except ValueError as error:
-            raise SpeakError(f"{path}: not valid JSON ({error}); restore it") from None
         if not isinstance(values, dict):
             raise SpeakError(f"{path}: holds no object; restore it")
         kind = values.get("hn_model_type", "roberta")

