@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import pickle
@@ -15,46 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from api_fixtures import CORPUS, SPECIALS, UNITS, by_network, by_rtok, by_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rtok_text_fixtures import SENTENCES, lively_tokenizer
 from table_fixtures import TEXTS, make_table
 
 import speak_neuro
-from speak_neuro.api.boundaries import NetworkBoundaries, RTokBoundaries, TableBoundaries
+from speak_neuro.api.boundaries import NetworkBoundaries, TableBoundaries
 from speak_neuro.api.tokenizer import Tokenizer
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.cli import main as export
 from speak_neuro.inference.speak import Speak
 from speak_neuro.rtok.text.normalise import normalise
 from speak_neuro.table.tokenizer import TableTokenizer
-
-CORPUS = [
-    "the thing that the others think about",
-    "שלום של כל העולם",
-    "of the other thing 的一是不了",
-    "👩😀 \ud800 the end",
-] * 12
-SPECIALS = ("<|end|>", "<|end|>>", "|")
-UNITS = ["ranges", "tokens", "whole"]
-
-
-@functools.cache
-def by_table(unit: str) -> Tokenizer:
-    plain = Tokenizer(TableBoundaries(TableTokenizer(make_table(taps=2))))
-    return plain.learn_vocabulary(CORPUS, 420, unit, SPECIALS)
-
-
-@functools.cache
-def by_network(folder: Path, unit: str) -> Tokenizer:
-    return Tokenizer.load(folder).learn_vocabulary(CORPUS, 420, unit, SPECIALS)
-
-
-def by_rtok(unit: str) -> Tokenizer:
-    from speak_neuro.rtok.tokenizers.cutter import table_of
-
-    plain = Tokenizer(RTokBoundaries(TableTokenizer(table_of(lively_tokenizer()))))
-    return plain.learn_vocabulary(SENTENCES, 420, unit, SPECIALS)
 
 
 def check(tokenizer: Tokenizer, text: str, pieces: list[str]) -> None:

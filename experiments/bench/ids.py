@@ -1,0 +1,205 @@
+"""Characters per id, and the speed of making ids: SPEAK's pieces against BPE and Unigram of the same size.
+
+python experiments/bench/ids.py texts/ --runs runs/ids --json experiments/results/ids.json
+
+`texts/` has a folder for each language with train.txt and test.txt (experiments/corpora/make.py). A language whose run
+is not in `--runs` is trained first. Every vocabulary is learned from the same characters of train.txt, and scored
+on test.txt: characters per id, the text in one go. Each has a fallback to bytes, so none loses a character.
+
+    ranges, tokens, whole    SPEAK's: pieces in contextual ranges, in its tokens, its most frequent tokens as they are
+    BPE, Unigram             byte level, words apart as in GPT-2 (`tokenizers`)
+    BPE without borders      merges across words within a line, as SuperBPE's second stage
+
+Speed: one core, compiled SPEAK against `tokenizers` with one thread, taking turns, the median of --repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.provenance import result_record
+from speak_neuro.errors import ParityError, SpeakError
+
+GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
+UNITS = ("ranges", "tokens", "whole")
+PEERS = ("BPE", "Unigram", "BPE without borders")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="ids.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("data", type=Path, help="folder with LANGUAGE/train.txt and LANGUAGE/test.txt")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, one for each language")
+    parser.add_argument("--languages", help="comma-separated (default: all that have a text)")
+    parser.add_argument("--sizes", default="2000,8000,32000", help="vocabulary sizes (default: 2000,8000,32000)")
+    parser.add_argument("--train-characters", type=int, default=1_000_000, help="characters learned from (1,000,000)")
+    parser.add_argument("--test-characters", type=int, default=60_000, help="characters scored (60,000)")
+    parser.add_argument(
+        "--flags",
+        default="--preset smoke --encoder convolution --width 64 --heads 2 --inner 256 --steps 400",
+        help="flags of gtok.py for a run that is to be made",
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="timed repetitions (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), measure, argv)
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Every language in turn, a line for each size."""
+    if arguments.json:
+        check_writable(arguments.json)
+    languages = languages_of(arguments)
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    metrics: dict[str, Any] = {}
+    for language in languages:
+        train_run(arguments, language)
+        metrics[language] = of_language(arguments, language, sizes)
+        if arguments.json:  # after each, so that a run that is stopped leaves what it has
+            write_json(arguments.json, result_record(f"python experiments/bench/{arguments.command_line}", metrics))
+    return 0
+
+
+def languages_of(arguments: argparse.Namespace) -> list[str]:
+    """The languages asked for, each with its texts."""
+    found = sorted(path.parent.name for path in arguments.data.glob("*/train.txt"))
+    wanted = arguments.languages.split(",") if arguments.languages else found
+    for language in wanted:
+        if language not in found or not (arguments.data / language / "test.txt").is_file():
+            raise SpeakError(f"{arguments.data / language}: has no train.txt and test.txt; languages there: {found}")
+    if not wanted:
+        raise SpeakError(f"{arguments.data}: holds no LANGUAGE/train.txt; make some with experiments/corpora/make.py")
+    return wanted
+
+
+def train_run(arguments: argparse.Namespace, language: str) -> None:
+    """The language's run, if it is not there."""
+    folder = arguments.runs / language
+    if (folder / "results.json").is_file():
+        return
+    command = [sys.executable, str(GTOK), *arguments.flags.split(), "--data", str(arguments.data / language)]
+    if subprocess.run([*command, "--out", str(folder), "--overwrite", "--quiet"]).returncode:
+        raise SpeakError(f"{language}: no run; see above")
+
+
+def read(path: Path, characters: int) -> str:
+    """The first characters of a text."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return stream.read(characters)
+
+
+def of_language(arguments: argparse.Namespace, language: str, sizes: Sequence[int]) -> dict[str, Any]:
+    """Characters per id and million characters per second for every size and kind of vocabulary."""
+    from speak_neuro.api.tokenizer import Tokenizer
+    from speak_neuro.systems.run_folder import read_run
+
+    folder = arguments.data / language
+    train = read(folder / "train.txt", arguments.train_characters)
+    test = read(folder / "test.txt", arguments.test_characters)
+    run, speak = read_run(arguments.runs / language), Tokenizer.load(arguments.runs / language)
+    ranges, tokens = (len(speak.spans(test, ranges=hard)) for hard in (True, False))
+    found: dict[str, Any] = {
+        "train_characters": len(train),
+        "test_characters": len(test),
+        "steps": run.config.training.steps,
+        "run_commit": run.record.get("commit"),
+        "characters_per_token": len(test) / tokens,
+        "characters_per_range": len(test) / ranges,
+        "sizes": {},
+    }
+    for size in sizes:
+        encoders = {unit: ours(speak, train, test, size, unit) for unit in UNITS}
+        encoders |= {name: peer(name, train, test, size) for name in PEERS}
+        counts = {name: encode() for name, encode in encoders.items()}
+        seconds = timed(encoders, arguments.repeats)
+        row = {
+            name: {
+                "ids": encoders[name].size,  # type: ignore[attr-defined]
+                "characters_per_id": len(test) / counts[name],
+                "million_characters_per_second": len(test) / seconds[name] / 1e6,
+            }
+            for name in counts
+        }
+        found["sizes"][str(size)] = row
+        told = ", ".join(f"{name} {value['characters_per_id']:.3f}" for name, value in row.items())
+        print(f"{language} {size:,}: {told}", flush=True)
+    return found
+
+
+def ours(speak: Any, train: str, test: str, size: int, unit: str) -> Callable[[], int]:
+    """Counts SPEAK's ids of the test text, after a round trip."""
+    made = speak.learn_vocabulary([train], size, unit)
+    if made.decode(made.encode(test)) != test:
+        raise ParityError(f"{unit}: ids do not give the text back; nothing was timed")
+
+    def encode() -> int:
+        return len(made.encode(test))
+
+    encode.size = made.vocab_size  # type: ignore[attr-defined]
+    return encode
+
+
+def peer(name: str, train: str, test: str, size: int) -> Callable[[], int]:
+    """Counts the ids of a tokenizer of the `tokenizers` library."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    if name == "Unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        trainer: Any = trainers.UnigramTrainer(
+            vocab_size=size,
+            initial_alphabet=letters,
+            show_progress=False,
+            unk_token="<unk>",
+            special_tokens=["<unk>"],
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=letters, show_progress=False, min_frequency=2)
+    if name == "BPE without borders":  # a line is one word, in parts of at most 256 characters
+        parts = pre_tokenizers.Split(Regex(r"[^\n]{1,256}|\n+"), "isolated")
+        whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([parts, whole])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(train.splitlines(keepends=True), trainer)
+    if tokenizer.decode(tokenizer.encode(test).ids, skip_special_tokens=False) != test:
+        raise ParityError(f"{name}: ids do not give the text back; nothing was timed")
+
+    def encode() -> int:
+        return len(tokenizer.encode_batch_fast([test], add_special_tokens=False)[0].ids)
+
+    encode.size = tokenizer.get_vocab_size()  # type: ignore[attr-defined]
+    return encode
+
+
+def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median processor seconds of each, taking turns: other programs on the machine don't count."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            begin = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - begin)
+    return {name: max(statistics.median(values), 1e-9) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

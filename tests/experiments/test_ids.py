@@ -1,0 +1,33 @@
+"""experiments/bench/ids.py: every kind of vocabulary at every size, lossless, and a run where there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from scripts import load
+from tiny import TINY_FLAGS
+
+
+def test_ids(tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = load("bench/ids")
+    text = excerpt.read_text(encoding="utf-8")
+    for name, part in (("train", text[:16000]), ("valid", text[16000:17000]), ("test", text[17000:])):
+        (tmp_path / "texts" / "en").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / "en" / f"{name}.txt").write_text(part, encoding="utf-8")
+    flags = " ".join([*TINY_FLAGS[:-1], "--steps 4 --encoder convolution"])
+    given = [str(tmp_path / "texts"), "--runs", str(tmp_path / "runs"), "--flags", flags, "--sizes", "300,400"]
+    assert script.main([*given, "--repeats", "1", "--json", str(tmp_path / "ids.json")]) == 0
+    found = json.loads((tmp_path / "ids.json").read_text(encoding="utf-8"))["metrics"]["en"]
+    assert found["steps"] == 4
+    assert list(found["sizes"]) == ["300", "400"]
+    for size, row in found["sizes"].items():
+        assert list(row) == ["ranges", "tokens", "whole", "BPE", "Unigram", "BPE without borders"]
+        for value in row.values():
+            assert value["ids"] <= int(size)
+            assert value["characters_per_id"] >= 1
+            assert value["million_characters_per_second"] > 0
+    assert "en 400: ranges " in capsys.readouterr().out
+    assert script.main([*given, "--languages", "en,xx"]) == 2
+    assert "xx: has no train.txt and test.txt; languages there: ['en']" in capsys.readouterr().err
