@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--to", choices=("nir", "table"), default="nir", help="nir: graph and trace; table: for speak-tokenize --table"
     )
-    parser.add_argument("--run", type=Path, required=True, help="run folder of experiments/gtok.py")
+    parser.add_argument("--run", type=Path, required=True, help="run folder of speak-train")
     parser.add_argument("--text", type=Path, help="UTF-8 text to trace (default: the test part of the embedded text)")
     parser.add_argument("--out", type=Path, help="folder of graph and trace, or the table's file (default: in RUN)")
     parser.add_argument("--rows", type=int, default=256, help="at most so many rows in the trace (default: 256)")

@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "text", nargs="*", type=Path, help="UTF-8 text files, one after the other (default: standard input)"
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, help="run folder of experiments/gtok.py")
+    source.add_argument("--run", type=Path, help="run folder of speak-train")
     source.add_argument("--table", type=Path, help="table of speak-export --to table: the same tokens, much faster")
     parser.add_argument("--format", choices=FORMATS, default="json", help="what a line of output holds (default: json)")
     parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="vocabulary for --format ids")

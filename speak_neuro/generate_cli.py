@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="The same command writes the same text. Formats: text; marked, with a bar behind each token; json, one "
         "object a prompt with the prompt and its tokens.",
     )
-    parser.add_argument("--run", type=Path, required=True, help="run folder of experiments/gtok.py")
+    parser.add_argument("--run", type=Path, required=True, help="run folder of speak-train")
     parser.add_argument("--prompt", action="append", required=True, help="beginning of the text; several are one batch")
     parser.add_argument("--characters", type=int, default=200, help="characters to write to each (default: 200)")
     parser.add_argument(

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = (
-    "speak-tokenize, speak-export, speak-sim; in a checkout python experiments/gtok.py trains, "
-    "and docs/index.md has the others"
+    "speak-train, speak-tokenize, speak-export, speak-sim, speak-plot, speak-generate; and docs/index.md has the others"
 )
 
 

@@ -90,7 +90,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read config.json of a run folder."""
     path = Path(folder) / CONFIG
     if not Path(folder).is_dir():
-        raise SpeakError(f"{folder}: no such run folder; train one with python experiments/gtok.py --out {folder}")
+        raise SpeakError(f"{folder}: no such run folder; train one with speak-train --out {folder}")
     try:
         values = parse_json(read_whole(path, ADVICE), str(path), ADVICE)
     except FileNotFoundError:

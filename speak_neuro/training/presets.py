@@ -1,4 +1,4 @@
-"""Named configurations of experiments/gtok.py. Flags given on the command line override them."""
+"""Named configurations of speak-train. Flags given on the command line override them."""
 
 from __future__ import annotations
 
