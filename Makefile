@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: help setup demo test test-slow lint format bench docs clean
+.PHONY: help setup demo test test-docs test-slow lint format bench docs clean
 
 help:
 	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
 	@echo "make test       run the test suite"
 	@echo "make test-slow  run the tests that take minutes"
+	@echo "make test-docs  run the how-to pages and the notebook, and build the site"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make bench      benchmarks, each behind its parity check"
@@ -39,6 +40,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-docs: $(STAMP)
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=true $(BIN)/python -m pytest -m slow tests/test_docs_commands.py
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

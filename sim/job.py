@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -28,3 +28,12 @@ def groups(length: npt.NDArray[np.int64]) -> Iterator[slice]:
 def total_steps(length: npt.NDArray[np.int64]) -> int:
     """Time steps that a job of texts of these lengths takes."""
     return sum(int(length[group.start]) for group in groups(length))
+
+
+def steps_done(before: int, steps: int, counter: npt.NDArray[np.int64], on_step: Callable[[int], None]) -> None:
+    """Report progress: `before` steps of earlier groups, and what a recorder has counted of this one's `steps`.
+
+    The recorder counts the steps of the network's latency too; without the limit progress would go back at the next
+    group's start.
+    """
+    on_step(before + min(int(counter[0]), steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.sim.child.worker import Arrays, main
-from speak_neuro.sim.job import groups
+from speak_neuro.sim.job import groups, steps_done
 
 
 def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:
@@ -39,7 +40,7 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
             built.models,
             built.steps,
             deadline=deadline,
-            on_poll=lambda offset=steps_before, counter=built.counter: on_step(offset + int(counter[0])),  # type: ignore[misc]
+            on_poll=functools.partial(steps_done, steps_before, steps, built.counter, on_step),
         )
         steps_before += steps
         found = built.recordings()["spikes"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.sim.job import CONSTANTS, INTEGERS
+from speak_neuro.sim.job import CONSTANTS, INTEGERS, steps_done
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Simulate = Callable[[Arrays, float, Callable[[int], None]], dict[str, npt.NDArray[Any]]]
@@ -57,13 +58,12 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
         group = slice(start, min(start + int(job["lanes"]), sequences))
         steps = int(job["length"][group].max())
         built = _build(job, steps, group)
-        offset = steps_before
         guard.run_guarded(
             built.entry,
             built.models,
             built.steps,
             deadline=deadline,
-            on_poll=lambda offset=offset, counter=built.counter: on_step(offset + int(counter[0])),  # type: ignore[misc]
+            on_poll=functools.partial(steps_done, steps_before, steps, built.counter, on_step),
         )
         steps_before += steps
         real = np.arange(steps)[:, None] < job["length"][group]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,12 +104,13 @@ class Font:
     """One font file, for outlines and for HarfBuzz."""
 
     def __init__(self, path: str) -> None:
-        self.ttf = TTFont(path, fontNumber=0, lazy=True)
+        data = Path(path).read_bytes()  # lazily read files would stay open as long as the cache
+        self.ttf = TTFont(io.BytesIO(data), fontNumber=0, lazy=True)
         self.cmap: dict[int, str] = self.ttf.getBestCmap() or {}
         self.glyphs = self.ttf.getGlyphSet()
         self.names = self.ttf.getGlyphOrder()
         self.scale = 1 / self.ttf["head"].unitsPerEm
-        self.shaper = uharfbuzz.Font(uharfbuzz.Face(uharfbuzz.Blob.from_file_path(path), 0))
+        self.shaper = uharfbuzz.Font(uharfbuzz.Face(uharfbuzz.Blob(data), 0))
 
     def has(self, text: str) -> bool:
         """Whether it has every character."""

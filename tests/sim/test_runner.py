@@ -18,6 +18,7 @@ from lava_fixtures import PARENT, TESTS, lava, task, traceless
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
 from speak_neuro.sim import runner
+from speak_neuro.sim.job import steps_done
 from speak_neuro.sim.parity import levels
 from speak_neuro.sim.runner import SimulationError, run_job
 
@@ -84,6 +85,19 @@ def test_jobs_groups_and_progress(traceless: str, monkeypatch: pytest.MonkeyPatc
     assert seen[-1][0] == seen[-1][1] > 0
     assert len(levels._jobs(np.sort(trace.length[trace.length > 0])[::-1], 7, 3)) == 2
     assert seen == sorted(seen)
+
+
+def test_progress_never_goes_back_at_the_border_of_two_groups() -> None:
+    """A recorder counts the network's latency too: 12 steps where the group has 9."""
+    seen: list[int] = []
+    for before, steps in ((0, 9), (9, 6)):
+        counter = np.zeros(1, dtype=np.int64)
+        for counted in range(steps + 4):
+            counter[0] = counted
+            steps_done(before, steps, counter, seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 15
+    assert {0, 8, 9, 14} <= set(seen)
 
 
 def test_jobs_cover_all_rows_in_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
