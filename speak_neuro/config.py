@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from speak_neuro.common.registry import Registry
 from speak_neuro.common.settings import option, validate
@@ -146,6 +147,10 @@ class ModelConfig:
 class TrainingConfig:
     """Losses, proxy supervision and optimisation (paper section 3, appendix B, C)."""
 
+    RETIRED: ClassVar[dict[str, Any]] = {"proxy": "exemplar", "proxy_rate": None, "boundary_gradient": False}
+    """Settings that were tried without gain and are gone (experiments/LOG.md), with the value that this version does;
+    None: nothing read it then."""
+
     steps: int = option(1000, "optimiser steps", 1)
     batch: int = option(16, "windows per step", 1)
     window: int = option(256, "characters per window", 2)
@@ -210,20 +215,12 @@ class TrainingConfig:
     token_price: float = option(
         0.0, "nats that each token adds to its segmentation's loss in the acceptance: holds the rate", 0.0, added=True
     )
-    proxy: str = option(
-        "exemplar",
-        "what supervises the neuron: an exemplar's spikes and accepted ones, or spikes from the model's entropies",
-        choices=("exemplar", "entropy", "information"),
-        added=True,
-    )
-    proxy_rate: float = option(0.2, "spike rate of a proxy from entropies", 1e-3, 0.999, added=True)
     proxy_steps: int = option(
         0, "first steps, in which the language model reads the proxy while the neuron learns it", 0, added=True
     )
     exemplar_steps: int = option(
         0, "first steps, trained as dtp-unigram; DTP's code has none", 0, added=True, systems=("dtp-gumbel", "magnet")
     )
-    boundary_gradient: bool = option(False, "let L_LM train the neuron too, through the pooling weights", added=True)
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
     rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)
     joint_encoder: bool = option(False, "let L_mem and L_reset train the shared layers of the hourglass encoder")

@@ -85,3 +85,13 @@ def test_every_field_has_a_flag_and_help() -> None:
         for item in dataclasses.fields(section.default_factory):
             assert (item.metadata["flag"] or "--" + item.name.replace("_", "-")) in text
             assert item.metadata["help"]
+
+
+def test_a_setting_that_is_gone_reads_as_what_is_left() -> None:
+    """Configurations of before hold it; with another value than today's only way, the run was another one."""
+    values = to_dict(RunConfig())
+    values["training"] |= {"proxy": "exemplar", "proxy_rate": 0.7, "boundary_gradient": False}
+    assert from_dict(RunConfig, values) == RunConfig()
+    values["training"]["proxy"] = "entropy"
+    with pytest.raises(SpeakError, match=r"training\.proxy: found 'entropy'; this version has 'exemplar' alone"):
+        from_dict(RunConfig, values)

@@ -49,7 +49,6 @@ RATE_KNOBS = (
     "tokenizer.script_priors",
     "training.exemplar_vocabulary",
     "training.token_price",
-    "training.proxy_rate",
     "training.rate",
 )
 """Settings that move a system's SF; names that begin like one of these count too."""

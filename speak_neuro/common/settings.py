@@ -60,7 +60,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def _types(kind: type) -> dict[str, Any]:
     """Each field's type; a choice between strings counts as a string, its values are checked by `validate`."""
-    hints = typing.get_type_hints(kind)
+    fields = {item.name for item in dataclasses.fields(typing.cast(Any, kind))}
+    hints = {name: hint for name, hint in typing.get_type_hints(kind).items() if name in fields}
     return {name: str if typing.get_origin(hint) is typing.Literal else hint for name, hint in hints.items()}
 
 
@@ -69,7 +70,14 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     if not isinstance(values, dict):
         raise SpeakError(f"{where}: found {type(values).__name__}; allowed: an object")
     hints = _types(kind)
-    unknown = sorted(set(values) - set(hints))
+    retired = getattr(kind, "RETIRED", {})
+    for name, meant in retired.items():
+        if meant is not None and values.get(name, meant) != meant:
+            raise SpeakError(
+                f"{where}.{name}: found {values[name]!r}; this version has {meant!r} alone; use the speak_neuro that "
+                "wrote it"
+            )
+    unknown = sorted(set(values) - set(hints) - set(retired))
     if unknown:
         raise SpeakError(f"{where}: unknown field {unknown[0]!r}; it was written by another version of speak_neuro")
     known = {item.name: item.metadata for item in dataclasses.fields(typing.cast(Any, kind))}

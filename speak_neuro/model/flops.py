@@ -74,7 +74,7 @@ def step_flops(
     )
     tokenizer = 2.0 * training.window * parameters_tokenizer
     row = 3 * (before + after + tokenizer)
-    if config.is_speak and training.proxy == "exemplar":
+    if config.is_speak and training.drive == "proxy":
         dropout = config.model.dropout > 0 or config.model.attention_dropout > 0
         share = training.acceptance_share if decided is None else decided
         row += share * (before + 2 * after if dropout else after)

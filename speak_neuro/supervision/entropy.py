@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 ENTROPY_KINDS = ("first", "mean", "sum", "max")
-ENTROPY_PROXIES = ("entropy", "information")
 
 
 def character_entropy(logits: Tensor) -> Tensor:
@@ -69,23 +68,3 @@ def reset_targets(entropy: Tensor, spikes: Tensor, share: float = 0.2, kind: str
         order = torch.sort(value, descending=True, stable=True).indices[:chosen]
         targets[order] = 1.0
     return targets.view_as(entropy)
-
-
-def entropy_proxy(entropy: Tensor, rate: float, kind: str = "entropy") -> Tensor:
-    """Proxy spikes of a batch from the model's own entropies H (B, L), no exemplar needed: (B, L) bool.
-
-    entropy       the round(rate * B * L) positions of highest H: a token ends where the next character is hardest
-    information   an integrate-and-fire neuron driven by rate * H / mean(H), threshold 1, soft reset: tokens of equal
-                  information
-    """
-    if kind not in ENTROPY_PROXIES:
-        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(ENTROPY_PROXIES)}")
-    if kind == "information":
-        drive = entropy * (rate / entropy.mean().clamp(min=1e-6))
-        total = drive.double().cumsum(1)
-        # Soft reset by the whole threshold: a spike wherever the sum passes a whole number.
-        return total.floor() > (total - drive).floor()
-    flat = entropy.flatten()
-    chosen = torch.zeros_like(flat, dtype=torch.bool)
-    chosen[torch.sort(flat, descending=True, stable=True).indices[: round(rate * flat.numel())]] = True
-    return chosen.view_as(entropy)

@@ -188,9 +188,7 @@ def faithful(config: RunConfig, preset: str) -> RunConfig:
             reset_positive_weight=1.0,
             rate_limit=0.0,
             token_price=0.0,
-            proxy="exemplar",
             proxy_steps=0,
             exemplar_steps=0,
-            boundary_gradient=False,
         ),
     )

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from speak_neuro.supervision.acceptance import acceptance
-from speak_neuro.supervision.entropy import character_entropy, entropy_proxy, reset_targets
+from speak_neuro.supervision.entropy import character_entropy, reset_targets
 from speak_neuro.supervision.losses import (
     contextual,
     current_loss,
@@ -66,16 +66,13 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         fired = spikes.bool()
     with record_function("speak.decode"), language_model_precision(trainer):
         given = trainer.step < config.proxy_steps
-        read = proxy if given else found.spikes if config.boundary_gradient else fired
+        read = proxy if given else fired
         logits = system.language_model.decode(hidden, read)
     if given and trainer.proxy is not None:  # the language model has read these windows, with the proxy's boundaries
         trainer.proxy.mark_visited(starts, config.window)
     with record_function("speak.losses"):
         nats = next_character_nats(logits, following)
         model_loss = nats.mean()
-        if config.proxy != "exemplar":
-            entropy = ranks.gather(character_entropy(logits.detach()))
-            proxy = ranks.own(entropy_proxy(entropy, config.proxy_rate, config.proxy))
         if config.drive == "information":
             neuron_loss, gate_loss, proxy = information_losses(trainer, found, logits.detach())
         else:
@@ -90,7 +87,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         loss.backward()  # type: ignore[no-untyped-call]
         average = ranks.start_average(system.parameters())  # the gradients travel while acceptance is decided
     decision: dict[str, float] = {}
-    if config.proxy == "exemplar" and config.drive == "proxy" and not given:
+    if config.drive == "proxy" and not given:
         with record_function("speak.acceptance"):
             decision = decide(trainer, starts, ids, following, hidden.detach(), fired, proxy, nats.detach().sum(1))
     with record_function("speak.optimiser"):

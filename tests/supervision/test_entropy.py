@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from speak_neuro.supervision.entropy import character_entropy, entropy_proxy, reset_targets, token_entropy
+from speak_neuro.supervision.entropy import character_entropy, reset_targets, token_entropy
 
 H = torch.tensor([[1.0, 4.0, 2.0, 6.0, 3.0, 5.0]])
 S = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0, 0.0]])
@@ -67,23 +67,3 @@ def test_selection_is_over_the_batch_not_the_row() -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(ValueError, match="entropy is 'median'; allowed: first, mean, sum, max"):
         token_entropy(H, S, "median")
-
-
-def test_a_proxy_of_the_highest_entropies() -> None:
-    entropy = torch.tensor([[1.0, 4.0, 2.0, 6.0], [3.0, 5.0, 5.0, 0.5]])
-    assert entropy_proxy(entropy, 3 / 8).tolist() == [[False, False, False, True], [False, True, True, False]]
-    assert int(entropy_proxy(torch.ones(4, 25), 0.2).sum()) == 20
-
-
-def test_a_proxy_of_equal_information() -> None:
-    """Entropies 1 and 3 in turn, mean 2, rate 1/2: the drive is 1/4, 3/4 and each pair fills the threshold once."""
-    entropy = torch.tensor([[1.0, 3.0] * 4, [3.0, 1.0] * 4])
-    found = entropy_proxy(entropy, 0.5, "information")
-    assert found.tolist() == [[False, True] * 4, [False, True] * 4]
-    rates = entropy_proxy(torch.rand(8, 500) * 3, 0.2, "information").float().mean(1)
-    assert (rates - 0.2).abs().max() < 0.05
-
-
-def test_an_unknown_proxy() -> None:
-    with pytest.raises(ValueError, match="kind is 'words'"):
-        entropy_proxy(H, 0.2, "words")

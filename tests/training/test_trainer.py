@@ -100,13 +100,6 @@ def test_each_mechanism_is_alive(name: str, config: RunConfig, observed: str, ba
         assert np.abs(np.array(mine) - np.array(theirs)).max() > 1e-3
 
 
-def test_a_proxy_from_entropies_needs_no_acceptance() -> None:
-    for kind in ("entropy", "information"):
-        records = curve(change(proxy=kind, proxy_rate=0.25), 40)
-        assert all("changed" not in record for record in records)
-        assert all(np.isfinite(record["loss_mem"]) for record in records)
-
-
 def test_in_proxy_steps_the_language_model_reads_the_proxy(base: list[dict[str, float]]) -> None:
     records = curve(change(proxy_steps=10), 20)
     assert records[0]["loss_mem"] == base[0]["loss_mem"]  # the neuron's first step is the same
@@ -126,15 +119,6 @@ def test_a_token_price_favours_fewer_tokens() -> None:
         rates.append(trainer.proxy.rate() if trainer.proxy else 0.0)
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
     assert rates[-1] < rates[0]
-
-
-def test_the_boundary_gradient_reaches_the_encoder() -> None:
-    for wanted in (False, True):
-        trainer = build(change(boundary_gradient=wanted, membrane_weight=0.0, reset_weight=0.0))
-        train_step(trainer)
-        gradient = trainer.system.tokenizer.encoder.linear.weight.grad
-        assert gradient is not None
-        assert bool(gradient.abs().max() > 0) == wanted
 
 
 def gradients(config: RunConfig) -> tuple[float, float]:
