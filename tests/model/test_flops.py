@@ -53,7 +53,7 @@ def test_step_by_hand() -> None:
     dropout = dataclasses.replace(config, model=dataclasses.replace(MODEL, dropout=0.1))
     assert step_flops(dropout, 11, 100, 4.0) == pytest.approx(2 * (trained + before + 2 * after))
     for other in (
-        dataclasses.replace(config, training=dataclasses.replace(config.training, proxy="entropy")),
+        dataclasses.replace(config, training=dataclasses.replace(config.training, drive="information")),
         dataclasses.replace(config, tokenizer=TokenizerConfig(kind="dtp-gumbel")),
     ):
         assert step_flops(other, 11, 100, 4.0) == pytest.approx(2 * trained), "no proxy is judged"
