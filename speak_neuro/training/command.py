@@ -313,7 +313,7 @@ def undecided(config: RunConfig, steps_per_epoch: int) -> str:
     training = config.training
     if not config.is_speak or training.acceptance == "never":
         return ""
-    if training.proxy != "exemplar" or training.drive != "proxy":
+    if training.drive != "proxy":
         return ""
     first = max(training.proxy_steps, steps_per_epoch)
     if training.steps > first:
