@@ -1,0 +1,202 @@
+"""Files made to harm: links, references, false declarations, pipes. One line, at once, little memory."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import trace_fixtures as fixtures
+
+from speak_neuro.errors import SpeakError
+from speak_neuro.export.files.neuron_file import read_neuron, write_neuron
+from speak_neuro.export.files.trace_file import read_trace, write_trace
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    write_neuron(tmp_path / "boundary.nir", fixtures.make_trace()[0])
+    return tmp_path / "boundary.nir"
+
+
+WEIGHT = "node/nodes/readout/weight"
+
+
+def external_link(stream: h5py.File, place: Path) -> None:
+    del stream[WEIGHT]
+    stream[WEIGHT] = h5py.ExternalLink(str(place / "other.h5"), "/weight")
+
+
+def soft_link(stream: h5py.File, place: Path) -> None:
+    del stream[WEIGHT]
+    stream[WEIGHT] = h5py.SoftLink("/node/nodes/readout/bias")
+
+
+def virtual(stream: h5py.File, place: Path) -> None:
+    del stream[WEIGHT]
+    layout = h5py.VirtualLayout((2, 6), dtype="f4")
+    layout[:] = h5py.VirtualSource(str(place / "other.h5"), "weight", shape=(2, 6))
+    stream.create_virtual_dataset(WEIGHT, layout)
+
+
+def external_storage(stream: h5py.File, place: Path) -> None:
+    del stream[WEIGHT]
+    stream.create_dataset(WEIGHT, (2, 6), dtype="u1", external=[("/etc/passwd", 0, 12)])
+
+
+def reference(stream: h5py.File, place: Path) -> None:
+    del stream[WEIGHT]
+    stream.create_dataset(WEIGHT, data=stream["node"].ref, dtype=h5py.ref_dtype)
+
+
+def circle(stream: h5py.File, place: Path) -> None:
+    stream["node/nodes/again"] = stream["node"]
+
+
+def deep(stream: h5py.File, place: Path) -> None:
+    stream.create_group("node/" + "/".join(["deep"] * 40))
+
+
+def large_weight(stream: h5py.File, place: Path) -> None:
+    del stream[WEIGHT]
+    stream.create_dataset(WEIGHT, (2, 500_000_000), dtype="f4", chunks=(2, 4096))
+
+
+def many_edges(stream: h5py.File, place: Path) -> None:
+    del stream["node/edges"]
+    stream.create_dataset("node/edges", (200_000_000, 2), dtype=h5py.string_dtype(), chunks=(4096, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (external_link, "is a ExternalLink"),
+        (soft_link, "is a SoftLink"),
+        (virtual, "keeps its values in other files"),
+        (external_storage, "keeps its values in other files"),
+        (reference, "is of type object"),
+        (circle, "is a second name of one object"),
+        (deep, "is nested deeper than 16 groups"),
+        (large_weight, "declares (2, 500000000) of float32"),
+        (many_edges, "declares (200000000, 2) of object"),
+    ],
+)
+def test_a_graph_that_reaches_out_is_refused(
+    graph: Path, tmp_path: Path, change: Callable[[h5py.File, Path], None], message: str
+) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as stream:
+        stream["weight"] = np.ones((2, 6), np.float32)
+    with h5py.File(graph, "r+") as stream:
+        change(stream, tmp_path)
+    with pytest.raises(SpeakError) as caught:
+        read_neuron(graph)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def archive(path: Path, compression: int = zipfile.ZIP_DEFLATED, **changes: np.ndarray | tuple[int, ...]) -> None:
+    """The trace at `path` with other arrays; a shape stands for an array of it that is declared and not there."""
+    with np.load(path) as source:
+        arrays: dict[str, object] = {name: source[name] for name in source.files}
+    arrays.update(changes)
+    with zipfile.ZipFile(path, "w", compression) as stream:
+        for name, value in arrays.items():
+            buffer = io.BytesIO()
+            if isinstance(value, tuple):
+                header = {"descr": "<f4", "fortran_order": False, "shape": value}
+                np.lib.format.write_array_header_1_0(buffer, header)  # type: ignore[no-untyped-call]
+            else:
+                np.save(buffer, np.asarray(value))
+            stream.writestr(f"{name}.npy", buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: archive(path, current=np.zeros((1000, 150_000), np.float32)), "allowed: up to 134,217,728"),
+        (lambda path: archive(path, current=(0, 3 * 10**8)), "is empty with shape"),
+        (lambda path: archive(path, current=(0, 2**40)), "is empty with shape"),
+        (lambda path: archive(path, current=(10**6, 10**6)), "which are not its"),
+        (lambda path: archive(path, zipfile.ZIP_LZMA), "packed otherwise than by deflate"),
+        (lambda path: archive(path, zipfile.ZIP_BZIP2), "packed otherwise than by deflate"),
+    ],
+)
+def test_a_trace_that_grows_is_refused(tmp_path: Path, change: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "trace.npz"
+    write_trace(path, fixtures.make_trace()[1])
+    change(path)
+    with pytest.raises(SpeakError) as caught:
+        read_trace(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+PROGRAM = """
+import resource, sys, time
+from speak_neuro.errors import SpeakError
+from speak_neuro.export.files.neuron_file import read_neuron
+from speak_neuro.export.files.trace_file import read_trace
+from speak_neuro.systems.run_folder import load_system, read_run
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+before, began = peak(), time.process_time()
+try:
+    {"nir": read_neuron, "npz": read_trace, "run": lambda path: load_system(read_run(path))}[sys.argv[1]](sys.argv[2])
+except SpeakError as error:
+    print(time.process_time() - began, peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["weights", "edges", "archive", "inner", "layers", "alphabet"])
+def test_refused_within_a_second_and_little_memory(tmp_path: Path, tiny_run: Path, graph: Path, kind: str) -> None:
+    target, reader = graph, "nir"
+    if kind in ("weights", "edges"):
+        with h5py.File(graph, "r+") as stream:
+            (large_weight if kind == "weights" else many_edges)(stream, tmp_path)
+    elif kind == "archive":
+        target, reader = tmp_path / "trace.npz", "npz"
+        write_trace(target, fixtures.make_trace()[1])
+        archive(target, current=np.zeros((1000, 150_000), np.float32))
+    else:
+        target, reader = tmp_path / "run", "run"
+        target.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (target / name).write_bytes((tiny_run / name).read_bytes())
+        values = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        if kind == "alphabet":
+            points = [f"{point:x}" for point in [*range(0x20000, 0x20000 + 400_000), 0x20000 + 399_999]]
+            values["alphabet"]["code_points"] = " ".join(points)
+        else:
+            values["config"]["model"].update({"inner": 100_000} if kind == "inner" else {"pre_layers": 256})
+        (target / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    command = [sys.executable, "-c", PROGRAM, reader, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 1
+    assert kilobytes < 300_000
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_is_no_file(tmp_path: Path, tiny_run: Path, name: str) -> None:
+    from speak_neuro.systems.run_folder import load_system, read_run
+
+    for part in ("config.json", "model.safetensors"):
+        (tmp_path / part).write_bytes((tiny_run / part).read_bytes())
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SpeakError, match=f"{name}: is a named pipe; allowed: a regular file"):
+        load_system(read_run(tmp_path))
+
+
+@pytest.mark.parametrize("reader", [read_neuron, read_trace])
+def test_a_pipe_or_a_device_is_no_graph_and_no_trace(tmp_path: Path, reader: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "a named pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(SpeakError, match=f"is {kind}; allowed: a regular file"):
+            reader(path)
