@@ -23,6 +23,7 @@ the unknown type, which is right: no stock primitive computes the same.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,7 @@ class GatedResetLIF(nir.NIRNode):
             raise ValueError(f"v_threshold is {self.v_threshold}; allowed: above v_reset {self.v_reset}")
         if self.gate or self.decay.ndim > 1:
             self.spec_version = 2
+        _guard_nirtorch()
         neurons, *places = self.decay.shape
         self.input_type = {"input": np.array([neurons if self.gate else 2 * neurons, *places])}
         self.output_type = {"output": np.array([neurons, *places])}
@@ -113,6 +115,30 @@ def _supported(spec_version: Any) -> int:
     if version < 1:
         raise ValueError(f"GatedResetLIF spec_version is {version}; allowed: 1 to {SPEC_VERSION}")
     return version
+
+
+def _guard_nirtorch() -> None:
+    """Make `nirtorch.load`, by which norse and sinabs read, refuse this node where a reader has no module for it.
+
+    As it is, it leaves such a node out without a word. nirtorch is not imported for that: the guard is set when a node
+    is made while nirtorch is loaded, before which there is nothing to leave out, unless a reader is imported later.
+    """
+    loader = sys.modules.get("nirtorch.from_nir")
+    original = getattr(loader, "_switch_default_models", None)
+    if original is None or getattr(original, "refuses_gated_neurons", False):
+        return
+
+    def refusing(node: Any) -> Any:
+        found = original(node)
+        if found is None and isinstance(node, GatedResetLIF):
+            raise SpeakError(
+                "this reader has no module for a GatedResetLIF and would leave it out: use "
+                "speak_neuro.export.readers (norse, sinabs) or speak_neuro.export.from_nir"
+            )
+        return found
+
+    refusing.refuses_gated_neurons = True  # type: ignore[attr-defined]
+    loader._switch_default_models = refusing  # type: ignore[union-attr]
 
 
 def register() -> None:

@@ -76,6 +76,7 @@ def _graph_and_reference(
     built = _build(wiring, record, tuple(sample.shape[2:]))
     graph = nir.NIRGraph(nodes=built.nodes, edges=sorted(built.edges), metadata=dict(metadata or {}), type_check=False)
     network = network_of(graph)
+    _check_states(wiring, network, built)
     reference = _reference(wiring, record, built)
     _compare(wiring, record, network, reference, built)
     return graph, reference
@@ -86,6 +87,8 @@ def _build(wiring: Wiring, record: Record, shape: Shape) -> _Built:
     aliases: dict[str, tuple[str, ...]] = {}
     fused = _fused(wiring, record)
     absorbed = {part for parts in fused.values() for part in parts}
+    for name in wiring.layers:  # all names first: a state leads back from a layer that comes later
+        built.names[name] = name if name not in ("input", "output") else f"{name}_layer"
     for name, layer in wiring.layers.items():
         if name in absorbed:
             continue
@@ -97,8 +100,12 @@ def _build(wiring: Wiring, record: Record, shape: Shape) -> _Built:
         if piece is None:
             aliases[name] = _real(signals[0], aliases)
             continue
-        node_name = name if name not in ("input", "output") else f"{name}_layer"
-        built.names[name], built.nodes[node_name] = node_name, piece.node
+        node_name = built.names[name]
+        built.nodes[node_name] = piece.node
+        if any(signal.before for signal in signals) and np.any(getattr(piece.node, "bias", 0)):
+            raise UnsupportedLayer(
+                f"{name}: a bias behind a state, where a cycle carries 0 at the first step; allowed: bias=False"
+            )
         if piece.back is not None:
             built.backs[name] = piece.back
             built.nodes[f"{node_name}.recurrent"] = _without_bias(
@@ -280,7 +287,7 @@ def _compare(wiring: Wiring, record: Record, network: Network, reference: dict[s
         if name not in record.inputs:
             continue
         for signal, taken in zip(signals, record.inputs[name], strict=True):
-            parts = [_source(part, record, wiring) for part in signal.sources if part]
+            parts = [_source(part, record, wiring, part in signal.before) for part in signal.sources if part]
             if not parts or "" in signal.sources or any(part is None for part in parts):
                 continue
             total = np.sum(np.stack([part for part in parts if part is not None]), axis=0)
@@ -309,9 +316,27 @@ def network_width(array: Array) -> int:
     return int(np.prod(array.shape[2:]))
 
 
-def _source(name: str, record: Record, wiring: Wiring) -> Array | None:
+def _check_states(wiring: Wiring, network: Network, built: _Built) -> None:
+    """A graph delays by a step what goes round a cycle, and nothing else."""
+    for name, signals in wiring.inputs.items():
+        for source in {s for signal in signals for s in signal.before}:
+            reached, following = set(), [built.names[source]]
+            while following:  # from the layer that gave the state, backwards
+                for other in network.sources[following.pop()]:
+                    if other.name not in reached:
+                        reached.add(other.name)
+                        following.append(other.name)
+            if built.names[name] not in reached:
+                raise UnsupportedLayer(
+                    f"{name} takes {source}'s spikes of the step before and does not lead back to it; allowed: states "
+                    "that go round a cycle"
+                )
+
+
+def _source(name: str, record: Record, wiring: Wiring, before: bool = False) -> Array | None:
     if name in record.outputs:
-        return record.outputs[name]
+        found = record.outputs[name]
+        return np.concatenate((np.zeros_like(found[:, :1]), found[:, :-1]), axis=1) if before else found
     layer = wiring.layers[name]
     if isinstance(layer, nn.Flatten):
         inner = _source(wiring.inputs[name][0].sources[0], record, wiring)

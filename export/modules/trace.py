@@ -34,6 +34,8 @@ class Signal:
     """A sum of layers' outputs, by name; "" is the module's input."""
 
     sources: tuple[str, ...]
+    before: frozenset[str] = frozenset()
+    """Those of the step before: spikes that the module returned and got back."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,12 @@ class _Reader:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._values: dict[fx.Node, Signal | _Kept] = {}
+        self._states: dict[fx.Node, Any] = {}  # a state that goes in -> what came out in its place
         self._wiring = Wiring()
 
     def read(self, graph: fx.Graph) -> Wiring:
         first = True
+        self._match_states(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
                 self._values[node] = Signal(("",)) if first else _Kept()
@@ -89,6 +93,13 @@ class _Reader:
             elif node.op == "output":
                 self._output(node.args[0])
         return self._wiring
+
+    def _match_states(self, graph: fx.Graph) -> None:
+        """`out, *states = module(x, *states)`: which value comes back as which argument."""
+        places = [node for node in graph.nodes if node.op == "placeholder"]
+        (returned,) = next(node for node in reversed(graph.nodes) if node.op == "output").args
+        if isinstance(returned, (tuple, list)):
+            self._states = dict(zip(places[1:], returned[1:], strict=False))
 
     def _layer(self, node: fx.Node) -> Signal | _Kept:
         name = str(node.target)
@@ -138,7 +149,7 @@ class _Reader:
             sources = parts[0].sources + parts[1].sources
             if len(set(sources)) != len(sources):
                 raise Untraceable(f"forward adds {sources[0] or 'its input'} to itself; NIR's edges count once")
-            return Signal(sources)
+            return Signal(sources, parts[0].before | parts[1].before)
         if node.target in (torch.flatten, "flatten"):
             layer = nn.Flatten(*node.args[1:], **node.kwargs)  # type: ignore[arg-type]
             if not node.args[1:] and "start_dim" not in node.kwargs:
@@ -150,6 +161,8 @@ class _Reader:
 
     def _signal(self, value: Any, user: str) -> Signal:
         found = self._values.get(value) if isinstance(value, fx.Node) else None
+        if isinstance(found, _Kept) and (name := self._spikes_before(value)):
+            return Signal((name,), frozenset((name,)))
         if isinstance(found, _Kept) and found.source is None:
             raise Untraceable(f"{user} takes a state or a second input of forward; allowed: signals of layers")
         if isinstance(found, _Kept):
@@ -159,6 +172,17 @@ class _Reader:
         if found is None:
             raise Untraceable(f"{user} takes the constant {value!r}; allowed: signals of layers")
         return found
+
+    def _spikes_before(self, value: fx.Node) -> str | None:
+        """The layer whose spikes of the step before a state that goes in is."""
+        came_out = self._states.get(value)
+        if not isinstance(came_out, fx.Node):
+            return None
+        if came_out.op == "call_module":
+            return str(came_out.target)
+        first = came_out.op == "call_function" and came_out.target is operator.getitem and came_out.args[1] == 0
+        layer = came_out.args[0] if first else None
+        return str(layer.target) if isinstance(layer, fx.Node) and layer.op == "call_module" else None
 
     def _output(self, value: Any) -> None:
         first = value[0] if isinstance(value, (tuple, list)) else value

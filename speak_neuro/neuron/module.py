@@ -14,7 +14,7 @@ hard/none) take it as a second input of the same shape, or as lanes: 2N values [
 axis, as one Linear gives them.
 
 It derives from `snntorch.LIF`, not from `snntorch.Leaky`, on purpose: snnTorch's exporter takes every `Leaky` for a
-plain LIF and would drop the gate silently. docs/snntorch.md has the differences.
+plain LIF and would drop the gate silently. docs/howto-neuron.md has the differences.
 """
 
 from __future__ import annotations

@@ -23,6 +23,19 @@ def graph() -> nir.NIRGraph:
     return nir.NIRGraph.from_list(nir.Affine(np.ones((4, 3), np.float32), np.zeros(4, np.float32)), node())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reader", ["norse", "sinabs"])
+def test_no_reader_leaves_the_neuron_out(reader: str) -> None:
+    """norse and sinabs drop nodes that they don't know, without a word; not this one."""
+    pytest.importorskip(reader)
+    from norse.torch import from_nir as norse
+    from sinabs.nir import from_nir as sinabs
+
+    made = graph()
+    with pytest.raises(SpeakError, match=r"would leave it out: use speak_neuro.export.readers"):
+        norse(made) if reader == "norse" else sinabs(made, batch_size=1)
+
+
 def test_lanes() -> None:
     assert node(3).input_type["input"].tolist() == [6]
     assert node(3).output_type["output"].tolist() == [3]

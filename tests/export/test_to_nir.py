@@ -90,7 +90,7 @@ def test_read_back_by_sinabs(exported) -> None:
     from speak_neuro.export.readers import sinabs
 
     name, module, sample, path = exported
-    if name == "recurrent":
+    if name in ("recurrent", "explicit"):
         with pytest.raises(SpeakError, match="the graph is recurrent"):
             sinabs.from_nir(read_graph(path), batch_size=len(sample))
         return
@@ -199,6 +199,29 @@ class Itself(Constant):
         return self.lif(y + y, mem)
 
 
+class Skipped(Constant):
+    """Spikes of the step before that go elsewhere: no cycle, so no edge of NIR's is late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two, self.lif2 = nn.Linear(4, 4, bias=False), GatedLeakyCell(4, mode="hard")
+
+    def forward(self, x: torch.Tensor, spk: Any = None, mem: Any = None, mem2: Any = None) -> Any:
+        if spk is None:
+            spk = torch.zeros_like(x)
+        late, mem2 = self.lif2(self.two(spk), mem2)
+        spk, mem = self.lif(self.fc(x), mem)
+        return late + spk, spk, mem, mem2
+
+
+class Biased(Constant):
+    def forward(self, x: torch.Tensor, spk: Any = None, mem: Any = None) -> Any:
+        if spk is None:
+            spk = torch.zeros_like(x)
+        spk, mem = self.lif(self.fc(spk) + x, mem)
+        return spk, spk, mem
+
+
 class Hidden(Constant):
     """A second state of its own that the trace cannot see."""
 
@@ -224,6 +247,8 @@ class Hidden(Constant):
         (Product, "forward calls mul"),
         (SecondInput, "second input|cannot be traced|takes a state"),
         (Itself, "adds fc to itself"),
+        (Skipped, "takes lif's spikes of the step before and does not lead back to it"),
+        (Biased, "fc: a bias behind a state"),
         (Hidden, "takes|get_attr|tensor|cannot be traced"),
     ],
 )  # fmt: skip

@@ -72,6 +72,22 @@ class Recurrent(nn.Module):
         return out, spk, mem1, syn, mem2
 
 
+class Explicit(nn.Module):
+    """A recurrent connection spelt out: the spikes come out and go in again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.back = nn.Linear(6, 10), nn.Linear(10, 10, bias=False)
+        self.lif = GatedLeakyCell(10, decay=0.9, mode="soft")
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor, spk: Any = None, mem: Any = None) -> Any:
+        if spk is None:
+            spk = torch.zeros(len(x), 10)
+        spk, mem = self.lif(self.fc(x) + self.back(spk), mem)
+        return self.out(spk), spk, mem
+
+
 def sample(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32))
 
@@ -87,6 +103,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "convolutional": (convolutional, (3, 25, 2, 9, 9)),
     "whole": (whole, (4, 30, 6)),
     "recurrent": (Recurrent, (4, 30, 6)),
+    "explicit": (Explicit, (4, 30, 6)),
 }
 
 

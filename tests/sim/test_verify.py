@@ -12,7 +12,6 @@ import networks
 import nir
 import numpy as np
 import pytest
-from scipy import signal
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export import reference_of, to_nir
@@ -176,6 +175,7 @@ if __name__ == "__main__":
 
 
 def test_convolution_against_scipy() -> None:
+    signal = pytest.importorskip("scipy.signal")
     rng = np.random.default_rng(1)
     kernel, x = rng.normal(size=(1, 1, 3, 3)).astype(np.float32), rng.normal(size=(1, 1, 1, 6, 6)).astype(np.float32)
     node = nir.Conv2d((6, 6), kernel, 1, 0, 1, 1, np.zeros(1, np.float32))
