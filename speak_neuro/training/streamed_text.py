@@ -131,9 +131,10 @@ def _index(path: Path, files: dict[str, Path] | None, folder: Path, say: Say) ->
     sources = source_of(path) if files is None else [entry for part in PARTS for entry in source_of(files[part])]
     wanted = {"schema": SCHEMA, "source": sources, "parts": files is not None}
     file, advice = folder / INDEX_FILE, "it is made anew"
-    with contextlib.suppress(OSError, SpeakError, KeyError, TypeError):
-        index = parse_json(read_whole(file, advice), str(file), advice)
-        check_digest(index, None, file, advice)
+    with contextlib.suppress(OSError, SpeakError, KeyError, TypeError, AttributeError):
+        stored = parse_json(read_whole(file, advice), str(file), advice)
+        check_digest(stored, None, file, advice)
+        index = stored["index"]
         if index["made_from"] == wanted:
             return dict(index)
     say(f"counting the characters of {path}")
@@ -155,7 +156,7 @@ def _index(path: Path, files: dict[str, Path] | None, folder: Path, say: Say) ->
         first, second = split_points(length, 0.05, 0.05, text_between)
         spans = {"train": [0, first], "valid": [first, second], "test": [second, length]}
     index = {"made_from": wanted, "sha256": digest.hexdigest(), "spans": spans}
-    write_json(folder / INDEX_FILE, {**index, DIGEST: digest_of(index)})
+    write_json(folder / INDEX_FILE, {"index": index, DIGEST: digest_of({"index": index})})
     return index
 
 
