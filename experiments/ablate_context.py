@@ -114,7 +114,7 @@ def one_run(arguments: argparse.Namespace, encoder: str, k: int, seed: int) -> d
     else:
         print(f"{name}: training", flush=True)
         code = gtok.main([*flags, "--out", str(folder), "--overwrite"])
-        if code == 130:
+        if code > 128:
             raise KeyboardInterrupt(f"finished runs stay in {arguments.out}, {name} begins anew next time")
         if code:
             raise SpeakError(f"training {name} failed with exit code {code}")

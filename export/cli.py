@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.files import check_writable, legible, write_json
 from speak_neuro.common.provenance import package_versions, result_record
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
@@ -88,7 +88,7 @@ def export(arguments: argparse.Namespace) -> int:
         {
             "producer": "speak_neuro",
             "reader": "import speak_neuro.export.files.nir_node and call register() before nir.read",
-            "run": run.folder.resolve().name,
+            "run": legible(run.folder.resolve().name),
             "reset_mode": run.config.neuron.reset_mode,
         },
     )
@@ -142,7 +142,7 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
         "device": describe_device(device) if device.type == "cuda" else "cpu",
         "dtype": "float32",
         "versions": package_versions(),
-        "run": run.folder.resolve().name,
+        "run": legible(run.folder.resolve().name),
         "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
     }
     speak = Speak(BoundaryEngine(system, run.config), run.alphabet)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.common.files import write_json
+from speak_neuro.common.files import legible, write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
 
@@ -91,7 +91,7 @@ def provenance(run: Run) -> dict[str, str | int | float]:
     """Metadata of every graph."""
     return {
         "producer": "speak_neuro",
-        "run": run.folder.resolve().name,
+        "run": legible(run.folder.resolve().name),
         "reset_mode": run.config.neuron.reset_mode,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from speak_neuro.common.files import write_json
+from speak_neuro.common.files import legible, write_json
 from speak_neuro.common.provenance import package_versions, result_record
 from speak_neuro.errors import UnsupportedExport
 from speak_neuro.inference.compile_table import compile_table, no_tables
@@ -30,7 +30,7 @@ def write_table(arguments: argparse.Namespace, run: Run) -> int:
         return 2 if reasons else 0
     metadata = {
         "producer": "speak_neuro",
-        "run": run.folder.resolve().name,
+        "run": legible(run.folder.resolve().name),
         "reset_mode": run.config.neuron.reset_mode,
         "versions": package_versions(),
     }

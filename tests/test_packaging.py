@@ -1,5 +1,6 @@
 """Every package folder is listed, and no committed file names a machine or an index."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -21,6 +22,16 @@ def test_every_package_is_listed() -> None:
     listed = {(ROOT / folder).resolve() for folder in mapping.values()}
     found = {p.parent for top in ("speak_neuro", "export", "sim") for p in (ROOT / top).rglob("__init__.py")}
     assert found == listed
+
+
+def test_nothing_follows_the_line_that_runs_a_script() -> None:
+    """What does is not defined yet when the script runs, while an import finds it: other tests would pass."""
+    found = []
+    for path in (p for top in ("speak_neuro", "export", "sim", "experiments") for p in (ROOT / top).rglob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        if any(isinstance(node, ast.If) and "__name__" in ast.dump(node.test) for node in body[:-1]):
+            found.append(str(path))
+    assert not found
 
 
 def test_version_is_stated_once_over() -> None:

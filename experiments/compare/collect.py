@@ -58,10 +58,6 @@ def collect(arguments: argparse.Namespace) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def to_collected(records: Sequence[Record]) -> dict[str, Any]:
     """The form of `collect.py`: one configuration, and for each run the knobs that differ from it."""
     base = records[0].config if records else {}
@@ -89,3 +85,7 @@ def write_compact(path: Path, result: dict[str, Any]) -> None:
         text = f'{before}"runs": [\n{lines}\n    ]{after}'
     with atomic_write(path, "w") as stream:
         stream.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

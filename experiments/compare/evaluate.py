@@ -23,7 +23,7 @@ from records import flat_config
 from texts import Text, Texts
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable
+from speak_neuro.common.files import check_writable, legible
 from speak_neuro.common.provenance import result_record
 from speak_neuro.corpus.splits import PARTS
 from speak_neuro.errors import SpeakError
@@ -158,7 +158,7 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
         system.segmenter.sampled = not system.segmenter.sampled
     config = flat_config(to_dict(run.config))
     values = {
-        "name": run.folder.resolve().name,
+        "name": legible(run.folder.resolve().name),
         "system": run.config.tokenizer.kind,
         "dataset": text.dataset,
         "seed": run.config.training.seed,

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from speak_neuro.common.files import legible
 from speak_neuro.common.json_files import Strict, check_json
 from speak_neuro.common.json_files import read_json as read_json_file
 from speak_neuro.common.json_lines import read_json_lines
@@ -119,7 +120,7 @@ def run_folders(path: Path) -> list[Path]:
 
 
 def name_of(folder: Path, root: Path) -> str:
-    return str(folder.relative_to(root)) if folder != root else folder.name or str(folder.resolve().name)
+    return legible(folder.relative_to(root) if folder != root else folder.name or folder.resolve().name)
 
 
 def read_folder(folder: Path, name: str) -> Record:
@@ -269,7 +270,7 @@ def dataset_name(data: dict[str, Any]) -> str:
         if isinstance(data.get(key), str):
             return str(data[key])
     source = str(data.get("source", "unknown"))
-    return source if " " in source else (Path(source).stem or source)
+    return legible(source if " " in source else (Path(source).stem or source))
 
 
 def read_curve(path: Path) -> dict[str, list[Any]]:

@@ -114,6 +114,9 @@ LANGUAGE_SYSTEMS = {
 # 1 / SF of MAGNET in the paper's Table 1.
 PRIORS = {"en": 0.213, "fi": 0.385, "he": 0.227, "vi": 0.233}
 
+RUNNING: set[subprocess.Popen[bytes]] = set()
+"""Each in a session of its own, so that an interrupt of this command is passed on once."""
+
 
 # One share of the common training for each family; exemplars of 1,000 pieces have about the target's tokens themselves.
 INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667"
@@ -256,7 +259,12 @@ def compare(arguments: argparse.Namespace) -> int:
         if mixture is not None:
             mix(mixture, part[0], shared, arguments)
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            failed += sum(pool.map(lambda job: run(job, shared.get((job.data, job.vocabulary)), arguments), part))
+            try:
+                failed += sum(pool.map(lambda job: run(job, shared.get((job.data, job.vocabulary)), arguments), part))
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                end_running()
+                raise KeyboardInterrupt("the runs are saved, the same command goes on") from None
     print(f"{len(left) - failed} runs finished, {failed} failed, {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 
@@ -290,11 +298,27 @@ def logged(command: list[str], folder: Path) -> int:
     """Run a command with one thread, its output appended to the log beside `folder`; its exit code."""
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
+    with log.open("a", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(shlex.join(command) + "\n")
         stream.flush()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        return subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment).returncode
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        RUNNING.add(process)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            end_running()
+            raise
+        finally:
+            RUNNING.discard(process)
+
+
+def end_running() -> None:
+    """Let the runs save themselves and end."""
+    for process in list(RUNNING):
+        process.terminate()
 
 
 def run(job: Job, exemplar: Path | None, arguments: argparse.Namespace) -> bool:
@@ -309,7 +333,8 @@ def run(job: Job, exemplar: Path | None, arguments: argparse.Namespace) -> bool:
         command += ["--start-from", str(job.after)]
     began = time.monotonic()
     code = logged(command, job.folder)
-    lines = [line for line in job.folder.with_suffix(".log").read_text(encoding="utf-8").splitlines() if line]
+    told = job.folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in told.splitlines() if line]
     told = next((line for line in reversed(lines) if line.startswith("test ")), lines[-1]) if lines else ""
     print(f"{job.folder.parent.name}/{job.folder.name}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
     return code != 0

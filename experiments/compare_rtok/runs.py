@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -81,7 +80,6 @@ def compare(arguments: argparse.Namespace) -> int:
     waiting = [name for name in names if not (folder_of(arguments.out, *name) / "results.json").is_file()]
     # The tokenizer that learns takes longest: it goes first.
     waiting.sort(key=lambda name: not name[0].startswith("speak"))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs must not outlive a driver that is ended
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     bar = tqdm(total=len(names), initial=len(names) - len(waiting), unit="run", disable=arguments.quiet)
@@ -105,12 +103,12 @@ def compare(arguments: argparse.Namespace) -> int:
                         collect(arguments, names)
     except KeyboardInterrupt:
         for process in running.values():
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # not Ctrl-C, which a shell's background jobs ignore, and so do their children
         for process in running.values():
             try:
                 process.wait(timeout=60)
-            except subprocess.TimeoutExpired:  # a shell's background jobs ignore Ctrl-C, and so do their children
-                process.terminate()
+            except subprocess.TimeoutExpired:
+                process.kill()
         raise KeyboardInterrupt("the runs are saved, the same command goes on") from None
     records = collect(arguments, names)
     if failed:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of
-from speak_neuro.common.files import atomic_write
+from speak_neuro.common.files import atomic_write, utf8_path
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
@@ -46,9 +46,9 @@ def read_arrays(
     except FileNotFoundError:
         raise SpeakError(f"{path}: no such file; {advice}") from None
     try:
-        with safe_open(os.fspath(path), framework="np") as stream:
+        with utf8_path(path) as name, safe_open(name, framework="np") as stream:
             described = (stream.metadata() or {}).get("json", "null")
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            arrays = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError) as error:
         raise SpeakError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())}); {advice}") from None
     header = parse_json(described, f"{path}: header", advice)

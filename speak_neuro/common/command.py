@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from speak_neuro.common.ending import ended_as_interrupted
 from speak_neuro.errors import SpeakError
 
 CLOSED_PIPE = 141
@@ -29,13 +32,34 @@ def run_command(
     shorten_usage_errors(parser)
     arguments = parser.parse_args(argv)
     arguments.command_line = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
+    with odd_names_printed(), ended_as_interrupted() as ending:
+        try:
+            return _run(action, arguments, parser.prog)
+        except KeyboardInterrupt as interrupt:
+            print(": ".join([f"{parser.prog}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+            return ending.exit_code
+
+
+@contextlib.contextmanager
+def odd_names_printed() -> Iterator[None]:
+    """Within it file names that are not UTF-8 are printed as the bytes they are."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="surrogateescape")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
+
+
+def _run(action: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, name: str) -> int:
     code = CLOSED_PIPE
     try:
         code = action(arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt as interrupt:
-        print(": ".join([f"{parser.prog}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of our output, `head` for one, has enough. What is still buffered must not fail again at exit.
         with open(os.devnull, "w") as nowhere:
@@ -44,7 +68,7 @@ def run_command(
         if arguments.debug:
             traceback.print_exc()
         else:
-            print(printable(f"{parser.prog}: error: {_one_line(error)}"), file=sys.stderr)
+            print(printable(f"{name}: error: {_one_line(error)}"), file=sys.stderr)
         return error.exit_code if isinstance(error, SpeakError) else 2
     return code
 

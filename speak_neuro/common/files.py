@@ -45,10 +45,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     pipe) is written to as it is.
     """
     check_writable(path)
-    encoding = None if "b" in mode else "utf-8"
+    # A name that is not UTF-8 comes with its odd bytes as lone surrogates, which UTF-8 cannot hold. Escaped, \udcef,
+    # they are what JSON has for them, and legible elsewhere.
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
     if _is_stream(path):
         # Appended: where standard output is a file, what is in it already stays.
-        with open(path, mode.replace("w", "a"), encoding=encoding) as stream:
+        with open(path, mode.replace("w", "a"), encoding=encoding, errors=errors) as stream:
             yield stream
         return
     target = Path(os.path.realpath(path))
@@ -56,7 +58,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
-        with os.fdopen(descriptor, mode, encoding=encoding) as stream:
+        with os.fdopen(descriptor, mode, encoding=encoding, errors=errors) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -79,6 +81,24 @@ def _is_stream(path: str | os.PathLike[str]) -> bool:
     if os.fspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
         return True
     return os.path.exists(path) and not os.path.isfile(path)
+
+
+def legible(path: str | os.PathLike[str]) -> str:
+    """A path as text for people: bytes that are not UTF-8 as escapes."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@contextlib.contextmanager
+def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A path in UTF-8 to a file that is read, for libraries that open no other: a link, where its own is not."""
+    name = os.fspath(path)
+    if name == legible(path):
+        yield name
+        return
+    with tempfile.TemporaryDirectory(prefix="speak-link-") as folder:
+        link = os.path.join(folder, "file")
+        os.symlink(os.path.abspath(name), link)
+        yield link
 
 
 def write_or_print(text: str, path: Path | None) -> None:

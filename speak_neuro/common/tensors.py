@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of
-from speak_neuro.common.files import atomic_write
+from speak_neuro.common.files import atomic_write, utf8_path
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
@@ -56,9 +56,9 @@ def read_tensors(path: Path, checked: bool = False) -> tuple[dict[str, Tensor], 
     advice = "restore it or train again"
     try:
         check_regular(path, advice)
-        with safe_open(path, framework="pt") as stream:
+        with utf8_path(path) as name, safe_open(name, framework="pt") as stream:
             described = (stream.metadata() or {}).get("json", "{}")
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise SpeakError(f"{path}: no such file; the run has saved no checkpoint yet") from None
     except (SafetensorError, ValueError) as error:

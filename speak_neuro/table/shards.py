@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from speak_neuro.common.files import atomic_write
+from speak_neuro.common.files import atomic_write, utf8_path
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.table.tokenizer import TableTokenizer, load
 from speak_neuro.text.lines import invalid_utf8
@@ -123,7 +123,7 @@ def plan(files: Sequence[Path], out: Path, column: str, shard_bytes: int, shard_
 def _row_groups(file: Path, column: str, shard_rows: int) -> Iterator[tuple[int, int, int]]:
     pyarrow, parquet = arrow()
     try:
-        with parquet.ParquetFile(file) as opened:
+        with utf8_path(file) as name, parquet.ParquetFile(name) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
             rows = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
     except pyarrow.ArrowInvalid as error:
@@ -172,7 +172,8 @@ def finished(shard: Shard) -> Totals | None:
     if not Path(shard.out).exists():
         return None
     _, parquet = arrow()
-    return Totals(**json.loads(parquet.read_metadata(shard.out).metadata[METADATA.encode()])["totals"])
+    with utf8_path(shard.out) as name:
+        return Totals(**json.loads(parquet.read_metadata(name).metadata[METADATA.encode()])["totals"])
 
 
 def write_shard(shard: Shard, settings: Settings) -> Totals:
@@ -265,7 +266,7 @@ def _batches(shard: Shard, column: str) -> Iterator[tuple[list[int], list[str | 
 def _rows(shard: Shard, column: str) -> Iterator[tuple[int, str | None]]:
     _, parquet = arrow()
     row = shard.row
-    with parquet.ParquetFile(shard.source) as opened:
+    with utf8_path(shard.source) as name, parquet.ParquetFile(name) as opened:
         groups = list(range(shard.first, shard.last))
         for batch in opened.iter_batches(BATCH_ROWS, row_groups=groups, columns=[column]):
             try:

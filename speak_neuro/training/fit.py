@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.ending import interrupts_held
 from speak_neuro.errors import SpeakError
 from speak_neuro.systems.run_folder import save_model
 from speak_neuro.training.baseline_step import baseline_step
@@ -57,7 +56,7 @@ def resume(folder: Path, trainer: Trainer, any_good: bool = False) -> list[str]:
 
 @contextlib.contextmanager
 def interrupt_held() -> Iterator[Callable[[], bool]]:
-    """Hold the first Ctrl-C or SIGTERM back, and give a function that says whether it came.
+    """Hold the first Ctrl-C, SIGTERM or SIGHUP back, and give a function that says whether it came.
 
     The second one interrupts at once.
 
@@ -71,17 +70,8 @@ def interrupt_held() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt("at once; the last checkpoint stands")
         came = True
 
-    # Signals belong to the main thread; and who ignores one, as a shell's background jobs do Ctrl-C, goes on ignoring
-    # it. SIGTERM is what a cluster's scheduler sends before it kills.
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    main = threading.current_thread() is threading.main_thread()
-    held = [number for number, handler in defaults.items() if main and signal.getsignal(number) is handler]
-    before = {number: signal.signal(number, on_signal) for number in held}
-    try:
+    with interrupts_held(on_signal):
         yield lambda: came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def fit(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.common.files import atomic_write
+from speak_neuro.common.files import atomic_write, legible
 from speak_neuro.errors import MissingExtra
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
@@ -48,7 +48,7 @@ def plot_metrics(records: Sequence[dict[str, Any]], path: Path, title: str) -> N
         raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(legible(title))
     for axes, (name, curves) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         for (key, label), colour, dash in zip(curves, COLOURS, DASHES, strict=False):
             points = [(r["step"], r[key]) for r in records if key in r]

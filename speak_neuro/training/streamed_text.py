@@ -62,7 +62,7 @@ class StreamedText:
 
         `say` is told what takes its time.
         """
-        key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+        key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
         folder = cache / f"{path.resolve().name}-{key}"
         files = part_files(path)
         with locked(folder):

@@ -26,7 +26,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speak_neuro.common.files import atomic_write, write_json
+from speak_neuro.common.files import atomic_write, utf8_path, write_json
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError, first_line
@@ -179,7 +179,8 @@ class ZettHypernet(nn.Module):
         if not (folder / MODEL).is_file():
             raise SpeakError(f"{folder / MODEL}: no such file; weights are read from safetensors alone")
         try:
-            tensors = load_file(folder / MODEL)
+            with utf8_path(folder / MODEL) as name:
+                tensors = load_file(name)
         except SafetensorError as error:
             raise SpeakError(f"{folder / MODEL}: not a whole safetensors file ({error}); fetch it again") from None
         expected = network.state_dict()

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from speak_neuro.common.files import atomic_write
+from speak_neuro.common.files import atomic_write, utf8_path
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
@@ -132,7 +132,8 @@ class PieceModel:
     @classmethod
     def _from_arrays(cls, path: Path) -> PieceModel:
         try:
-            arrays = load_file(path)
+            with utf8_path(path) as name:
+                arrays = load_file(name)
             blob = arrays["utf8"].tobytes()
             ends = np.cumsum(arrays["lengths"], dtype=np.int64).tolist()
             if (ends[-1] if ends else 0) != len(blob):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speak_neuro.common.files import utf8_path
 from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.corpus.named_sets import quiet_libraries
 from speak_neuro.errors import MissingExtra, SpeakError, first_line
@@ -115,7 +116,8 @@ def _parquet(
     except ImportError:
         raise MissingExtra("pyarrow is not installed: pip install 'speak-neuro[hf]'") from None
     try:
-        table = parquet.ParquetFile(file).read()
+        with utf8_path(file) as name:
+            table = parquet.ParquetFile(name).read()
     except pyarrow.ArrowInvalid as error:
         raise SpeakError(f"{file}: not a Parquet file ({error}); give .parquet or .jsonl") from None
     check_columns(dict.fromkeys(table.column_names), columns, str(file))

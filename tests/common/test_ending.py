@@ -1,0 +1,102 @@
+"""SIGTERM and SIGHUP: a command ends as after Ctrl-C, nothing stays half-done, and a training run is saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from scripts import EXPERIMENTS
+from tiny import TINY_FLAGS
+
+from speak_neuro.common.ending import ended_as_interrupted
+from speak_neuro.training.metrics_log import read_metrics
+
+BOTH = [signal.SIGTERM, signal.SIGHUP]
+WRITING = """
+import argparse, sys, tempfile, time
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import atomic_write
+
+def action(arguments):
+    with tempfile.TemporaryDirectory() as folder, atomic_write("out.txt", "w") as stream:
+        stream.write("half")
+        print(folder, flush=True)
+        time.sleep(60)
+
+sys.exit(run_command(argparse.ArgumentParser(prog="speak-test"), action))
+"""
+
+
+@pytest.mark.parametrize("number", BOTH, ids=lambda s: s.name)
+def test_nothing_stays_half_done(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", WRITING]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert errors == "speak-test: interrupted\n"
+    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "background"),
+    [(signal.SIGHUP, False), (signal.SIGTERM, True)],
+    ids=["SIGHUP", "SIGTERM, as a shell's background job"],
+)
+def test_a_training_run_is_saved(tmp_path: Path, excerpt: Path, number: signal.Signals, background: bool) -> None:
+    """At the step at which it was told, not at its last evaluation; then it goes on."""
+    out = tmp_path / "run"
+    command = [sys.executable, str(EXPERIMENTS / "gtok.py"), *TINY_FLAGS, "--data", str(excerpt), "--out", str(out)]
+    command += ["--evaluate-every", "100000", "--steps", "100000"]
+    ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=ignore) as process:
+        limit = time.monotonic() + 120
+        while not (out / "metrics.jsonl").is_file() or len(read_metrics(out)) < 5:
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    step = read_metrics(out)[-1]["step"]
+    assert f"interrupted: step {step} of 100000 is saved, --resume goes on from there" in errors
+    assert subprocess.run([*command, "--resume", "--stop-after", str(step + 2)], env=environment).returncode == 0
+    trained = [record["step"] for record in read_metrics(out) if "loss_lm" in record]
+    assert trained == list(range(1, step + 3))
+
+
+def test_who_ignores_a_signal_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_as_interrupted() as ending:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert ending.exit_code == 130
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_forked_child_ends_as_without_it() -> None:
+    read, write = os.pipe()
+    with ended_as_interrupted() as ending:
+        child = os.fork()
+        if not child:
+            os.write(write, b"x")
+            time.sleep(30)
+            os._exit(0)
+        os.read(read, 1)  # signals that come while Python forks are lost
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+    assert ending.exit_code == 130
