@@ -13,9 +13,10 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
@@ -25,6 +26,11 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.config import LoraSettings, RTokConfig, TaskTraining
 from speak_neuro.training.checks import add_run_flags, check_folder
 from speak_neuro.training.run_lock import empty, locked
+
+if TYPE_CHECKING:  # the command's --help does not wait for torch
+    from speak_neuro.rtok.tasks.examples import Example
+    from speak_neuro.rtok.tasks.task import Split, Task
+    from speak_neuro.rtok.training.assemble import Parts
 
 UNIGRAMS = "unigrams"
 """The folder in a run's folder with the models of `zett-sentencepiece`."""
@@ -100,95 +106,88 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return Path("runs") / f"rtok-{arguments.task}-{check_name(arguments.tokenizer)}-{seed}"
 
 
-def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
-    """`train` with the folder's lock."""
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked."""
+
+    task: Task
+    tokenizer: str
+    config: RTokConfig
+    train: Split
+    select: Split
+    scored: Sequence[Split]
+    source: str
+    settings: dict[str, Any]
+    """What a resumed run has to share with its beginning."""
+
+
+class Texts(NamedTuple):
+    """The examples of a run."""
+
+    train: Sequence[Example]
+    select: Sequence[Example]
+    scored: dict[Split, Sequence[Example]]
+    mimic: list[list[str]]
+    record: dict[str, Any]
+
+
+def request_of(arguments: argparse.Namespace) -> Request:
+    """The flags, checked before anything is read."""
     from speak_neuro.rtok.tasks.task import TASKS, Split
     from speak_neuro.rtok.tokenizers.baselines import check_embedder, check_name
-    from speak_neuro.rtok.training import run_folder as runs
 
-    task = TASKS[arguments.task]
-    name = check_name(arguments.tokenizer)
+    task, name = TASKS[arguments.task], check_name(arguments.tokenizer)
     check_embedder(arguments.embedder)
     config: RTokConfig = override(DEFAULTS[task.name], arguments)
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
     if arguments.mimic and name != "speak":
         raise SpeakError(f"--mimic is given with --tokenizer {name}; allowed: speak, the others do not learn")
-    train_split = Split.parse(arguments.train) if arguments.train else task.train
-    select_split = Split.parse(arguments.select) if arguments.select else task.select
-    splits = list(map(Split.parse, arguments.evaluate)) if arguments.evaluate else list(task.evaluate)
-    source = arguments.data or task.hub
+    train = Split.parse(arguments.train) if arguments.train else task.train
+    select = Split.parse(arguments.select) if arguments.select else task.select
     settings = {
         "task": task.name,
         "tokenizer": name,
         "model": arguments.model,
         "embedder": arguments.embedder,
-        "train": str(train_split),
-        "select": str(select_split),
+        "train": str(train),
+        "select": str(select),
         "mimic": list(arguments.mimic),
         "config": to_dict(config),
     }
-    check_folder(folder, bool(arguments.resume), arguments.overwrite)
-    if arguments.json:
-        check_writable(arguments.json)
-    if arguments.resume:
-        check_same(folder, runs.read_description(folder)["settings"], settings)
+    scored = list(map(Split.parse, arguments.evaluate)) if arguments.evaluate else list(task.evaluate)
+    return Request(task, name, config, train, select, scored, arguments.data or task.hub, settings)
 
-    limit = config.training.train_limit or None
-    evaluate_limit = config.training.evaluate_limit or None
-    examples = task.load(source, train_split.name, train_split.split, limit)
-    select = task.load(source, select_split.name, select_split.split, evaluate_limit)
-    scored = {split: task.load(source, split.name, split.split, evaluate_limit) for split in splits}
-    mimic = mimic_texts(arguments.mimic)
-    data = {"source": source, "examples": len(examples), "sha256": digest(examples)}
 
-    from tqdm import tqdm
+def read_texts(request: Request, mimic: Sequence[str]) -> Texts:
+    """Every split of the run, and the texts that its tokenizer mimics."""
+    task, training = request.task, request.config.training
 
-    from speak_neuro.common.device import choose_device, describe_device
-    from speak_neuro.rtok.pretrained.lora import load_adapter
+    def load(split: Split, limit: int) -> Sequence[Example]:
+        return task.load(request.source, split.name, split.split, limit or None)
+
+    examples = load(request.train, training.train_limit)
+    select = load(request.select, training.evaluate_limit)
+    scored = {split: load(split, training.evaluate_limit) for split in request.scored}
+    record = {"source": request.source, "examples": len(examples), "sha256": digest(examples)}
+    return Texts(examples, select, scored, mimic_texts(mimic), record)
+
+
+def unigrams_of(arguments: argparse.Namespace, folder: Path, request: Request, texts: Texts) -> Any:
+    """zett-sentencepiece's language models, learned or of the run's beginning; None for another tokenizer."""
     from speak_neuro.rtok.tokenizers.baselines import language_models
     from speak_neuro.rtok.tokenizers.sentencepiece import SentencePieceSegmenter
-    from speak_neuro.rtok.training.assemble import assemble
-    from speak_neuro.rtok.training.finetune import evaluate
-    from speak_neuro.training.metrics_log import read_metrics
 
-    if arguments.quiet:
-        silence_transformers()
-    device = choose_device(arguments.device)
-    command = f"python experiments/{arguments.command_line}"
-    unigrams = None
-    if name == "zett-sentencepiece":
-        if arguments.resume and (folder / UNIGRAMS).is_dir():
-            unigrams = SentencePieceSegmenter.load(folder / UNIGRAMS)
-        else:
-            parts_of_run = {train_split: examples, select_split: select, **scored}
-            unigrams = language_models((task.language(split.name), part) for split, part in parts_of_run.items())
-    parts = assemble(
-        task,
-        name,
-        arguments.model,
-        arguments.embedder,
-        config,
-        examples,
-        select,
-        mimic,
-        train_split.name,
-        device,
-        unigrams,
-    )
-    tuner, evaluation = parts.tuner, parts.evaluation
-    progress: dict[str, Any] = {}
-    if arguments.resume:
-        if (folder / runs.STATE).exists():  # a run that was killed early begins anew
-            progress = runs.load_state(folder, tuner)
-    else:
-        empty(folder)
-        record = {"data": data, "command": command, "versions": package_versions(), "commit": commit()}
-        runs.write_description(folder, {"settings": settings, **record, "device": describe_device(device)})
-    if unigrams is not None:
-        unigrams.save(folder / UNIGRAMS)
+    if request.tokenizer != "zett-sentencepiece":
+        return None
+    if arguments.resume and (folder / UNIGRAMS).is_dir():
+        return SentencePieceSegmenter.load(folder / UNIGRAMS)
+    parts = {request.train: texts.train, request.select: texts.select, **texts.scored}
+    return language_models((request.task.language(split.name), part) for split, part in parts.items())
 
-    bar = tqdm(total=tuner.steps, initial=tuner.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
+
+def reporter(task: Task, bar: Any) -> Callable[[dict[str, Any]], None]:
+    """What the bar shows of a record of training."""
 
     def report(values: dict[str, Any]) -> None:
         if "loss" in values:
@@ -204,39 +203,115 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
             spike, rest = values["spike_accuracy"], values["rest_accuracy"]
             bar.set_postfix({"warm-up": values["warmup_epoch"], "spikes": f"{spike:.0%}", "rests": f"{rest:.0%}"})
 
+    return report
+
+
+def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
+    """`train` with the folder's lock."""
+    from speak_neuro.rtok.training import run_folder as runs
+
+    request = request_of(arguments)
+    check_folder(folder, bool(arguments.resume), arguments.overwrite)
+    if arguments.json:
+        check_writable(arguments.json)
+    if arguments.resume:
+        check_same(folder, runs.read_description(folder)["settings"], request.settings)
+    texts = read_texts(request, arguments.mimic)
+
+    from tqdm import tqdm
+
+    from speak_neuro.common.device import choose_device, describe_device
+    from speak_neuro.rtok.training.assemble import assemble
+
+    if arguments.quiet:
+        silence_transformers()
+    device = choose_device(arguments.device)
+    command = f"python experiments/{arguments.command_line}"
+    unigrams = unigrams_of(arguments, folder, request, texts)
+    parts = assemble(
+        request.task,
+        request.tokenizer,
+        arguments.model,
+        arguments.embedder,
+        request.config,
+        texts.train,
+        texts.select,
+        texts.mimic,
+        request.train.name,
+        device,
+        unigrams,
+    )
+    tuner = parts.tuner
+    progress: dict[str, Any] = {}
+    if arguments.resume:
+        if (folder / runs.STATE).exists():  # a run that was killed early begins anew
+            progress = runs.load_state(folder, tuner)
+    else:
+        empty(folder)
+        record = {"data": texts.record, "command": command, "versions": package_versions(), "commit": commit()}
+        runs.write_description(folder, {"settings": request.settings, **record, "device": describe_device(device)})
+    if unigrams is not None:
+        unigrams.save(folder / UNIGRAMS)
+
+    bar = tqdm(total=tuner.steps, initial=tuner.step, unit="step", disable=arguments.quiet, dynamic_ncols=True)
     with bar:
         progress = runs.fit(
             folder,
             tuner,
-            select,
-            task.language(select_split.name),
-            evaluation,
-            report,
+            texts.select,
+            request.task.language(request.select.name),
+            parts.evaluation,
+            reporter(request.task, bar),
             arguments.stop_after,
             progress,
         )
     if tuner.step < tuner.steps:
         print(f"stopped at step {tuner.step} of {tuner.steps}; go on with --resume --out {folder}")
         return 0
+    evaluations = score(parts, request.task, texts.scored, folder, arguments.quiet)
+    metrics = measured(request, texts, parts, progress, folder) | {"evaluations": evaluations}
+    record = result_record(command, metrics, describe_device(device))
+    write_json(folder / runs.RESULTS, record)
+    if arguments.json:
+        write_json(arguments.json, record)
+    for split, found in evaluations.items():
+        told = f"{found[request.task.score]:.4f}, average length {found['average_length']:.2f}"
+        print(f"{split:20} {request.task.score} {told}")
+    print(f"run folder {folder}")
+    return 0
 
-    best = load_adapter(parts.encoder.model, parts.encoder.width, len(task.labels), task.per_word, folder / runs.BEST)
+
+def score(
+    parts: Parts, task: Task, scored: dict[Split, Sequence[Example]], folder: Path, quiet: bool
+) -> dict[str, Any]:
+    """The best epoch's model on every split."""
+    from tqdm import tqdm
+
+    from speak_neuro.rtok.pretrained.lora import load_adapter
+    from speak_neuro.rtok.training.finetune import evaluate
+    from speak_neuro.rtok.training.run_folder import BEST
+
+    tuner, evaluation = parts.tuner, parts.evaluation
+    best = load_adapter(parts.encoder.model, parts.encoder.width, len(task.labels), task.per_word, folder / BEST)
     tuner.model = tuner.accelerator.prepare_model(best, evaluation_mode=True)
     if tuner.joint is not None:
-        evaluation = tuner.joint.reload(folder / runs.BEST / "tokenizer")
+        evaluation = tuner.joint.reload(folder / BEST / "tokenizer")
     evaluations: dict[str, Any] = {}
-    for split, part in tqdm(scored.items(), desc="scoring", disable=arguments.quiet):
+    for split, part in tqdm(scored.items(), desc="scoring", disable=quiet):
         began = time.perf_counter()
         found = evaluate(tuner, part, task.language(split.name), evaluation)
         evaluations[str(split)] = {**found, "seconds": round(time.perf_counter() - began, 2)}
-    metrics = {
-        "task": task.name,
-        "tokenizer": name,
-        "model": arguments.model,
-        "embedder": arguments.embedder,
-        "train": str(train_split),
-        "select": str(select_split),
-        "score": task.score,
-        "evaluations": evaluations,
+    return evaluations
+
+
+def measured(request: Request, texts: Texts, parts: Parts, progress: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What results.json holds beside the scores."""
+    from speak_neuro.training.metrics_log import read_metrics
+
+    tuner = parts.tuner
+    return {
+        **request.settings,
+        "score": request.task.score,
         "selected_epoch": progress["best_epoch"],
         "selected_score": progress["best"],
         "training_seconds": round(progress["seconds"], 2),
@@ -246,18 +321,8 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
         "parameters_trained": count(p for p in tuner.bare.parameters() if p.requires_grad) or parts.trained,
         "parameters_encoder": count(parts.encoder.model.parameters()),
         "parameters_tokenizer": count(tuner.joint.tokenizer.parameters()) if tuner.joint is not None else 0,
-        "mimic": list(arguments.mimic),
-        "data": data,
-        "config": to_dict(config),
+        "data": texts.record,
     }
-    record = result_record(command, metrics, describe_device(device))
-    write_json(folder / runs.RESULTS, record)
-    if arguments.json:
-        write_json(arguments.json, record)
-    for split, found in evaluations.items():
-        print(f"{split:20} {task.score} {found[task.score]:.4f}, average length {found['average_length']:.2f}")
-    print(f"run folder {folder}")
-    return 0
 
 
 def silence_transformers() -> None:
