@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # the command's --help does not wait for torch
     from speak_neuro.systems.system import System
     from speak_neuro.training.distributed import Ranks
     from speak_neuro.training.evaluation import Evaluation
+    from speak_neuro.training.trainer import Trainer
 
 
 LOGS = ("tensorboard", "wandb")
@@ -186,7 +187,9 @@ def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device:
 
 def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:
     """`train_run` with the folder's lock."""
-    from speak_neuro.common.device import choose_precision, describe_device
+    from speak_neuro.common.device import choose_precision
+    from speak_neuro.training.fit import fit
+    from speak_neuro.training.words import Progress, logger_to
 
     with ranks.agreed():
         run, config = settings(arguments, folder)
@@ -199,17 +202,52 @@ def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, devi
             print("note: a resumed run keeps its own settings; --preset and --faithful change none", file=sys.stderr)
         for note in unread(arguments, config, data.alphabet):
             print(f"note: {note}", file=sys.stderr)
+    trainer = begin(arguments, folder, run, config, data, ranks, device)
+    if run is not None and ranks.first:
+        tidy(folder, run, config, data)
+    ranks.check_equal(list(trainer.system.state_dict().values()), "the weights to start from")
+    if ranks.first and (told := undecided(config, trainer.sampler.steps_per_epoch)):
+        print(told, file=sys.stderr)
 
+    steps = config.training.steps
+    progress = Progress(steps, trainer.step, arguments.quiet or not ranks.first, sys.stderr)
+    tracked = logger_to(arguments.log, folder, to_dict(config)) if arguments.log and ranks.first else None
+
+    def report(record: dict[str, Any]) -> None:
+        if tracked is not None:
+            tracked(record)
+        if "bpc" in record:
+            progress.step(record)
+        else:
+            values = {name.removeprefix("valid_"): value for name, value in record.items()}
+            progress.say(f"step {record['step']}: validation {in_a_line(trainer.system, data, values)}")
+
+    with contextlib.closing(progress):
+        fit(folder, trainer, data.valid, data.valid_exemplar, report if ranks.first else None, arguments.stop_after)
+    if trainer.step == steps:
+        finish(arguments, folder, trainer, data, device)
+    elif ranks.first:
+        print(f"stopped at step {trainer.step} of {steps}; go on with --resume --out {folder}")
+    return 0
+
+
+def begin(
+    arguments: argparse.Namespace,
+    folder: Path,
+    run: Run | None,
+    config: RunConfig,
+    data: Data,
+    ranks: Ranks,
+    device: torch.device,
+) -> Trainer:
+    """The run at step 0, or where its last checkpoint left it."""
     import torch
 
-    from speak_neuro.systems.run_folder import start_from, write_config
+    from speak_neuro.systems.run_folder import start_from
     from speak_neuro.systems.system import System
     from speak_neuro.training.checkpoints import has_begun
-    from speak_neuro.training.evaluation import evaluate
-    from speak_neuro.training.fit import fit, resume
-    from speak_neuro.training.run_lock import is_leftover
+    from speak_neuro.training.fit import resume
     from speak_neuro.training.trainer import Trainer
-    from speak_neuro.training.words import Progress, logger_to, summary
 
     torch.manual_seed(config.training.seed)
     system = System(config, len(data.alphabet), data.alphabet)
@@ -228,48 +266,35 @@ def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, devi
                         f"{folder}: has done {trainer.step} steps, more than --steps {config.training.steps}; "
                         "give more to go on"
                     )
-    if run is not None and ranks.first:
-        if config != run.config:
-            write_config(folder, config, data.alphabet, run.record, run.schema)
-        for leftover in filter(is_leftover, folder.iterdir()):
-            leftover.unlink()
-        threads = run.record.get("threads", torch.get_num_threads())
-        if threads != torch.get_num_threads():
-            print(
-                f"note: the run began with {threads} threads and goes on with {torch.get_num_threads()}: sums are "
-                "added in another order, so its last bits will differ from those of a whole run (OMP_NUM_THREADS)",
-                file=sys.stderr,
-            )
-    ranks.check_equal(list(system.state_dict().values()), "the weights to start from")
-    if ranks.first and (told := undecided(config, trainer.sampler.steps_per_epoch)):
-        print(told, file=sys.stderr)
+    return trainer
 
-    steps = config.training.steps
-    progress = Progress(steps, trainer.step, arguments.quiet or not ranks.first, sys.stderr)
-    tracked = logger_to(arguments.log, folder, to_dict(config)) if arguments.log and ranks.first else None
 
-    def report(record: dict[str, Any]) -> None:
-        if tracked is not None:
-            tracked(record)
-        if "bpc" in record:
-            progress.step(record)
-            return
-        told = summary(
-            record["valid_bpc"],
-            record["valid_shortening_factor"],
-            record["valid_token_dependence"] if system.language_model.config.shortened_layers else None,
-            record["valid_gate_rate"] if system.is_speak else None,
-            None if data.exemplar is None else record["valid_boundary_f1"],
+def tidy(folder: Path, run: Run, config: RunConfig, data: Data) -> None:
+    """What a resumed run's folder needs: its settings as they are now, and nothing that a killed run left behind."""
+    import torch
+
+    from speak_neuro.systems.run_folder import write_config
+    from speak_neuro.training.run_lock import is_leftover
+
+    if config != run.config:
+        write_config(folder, config, data.alphabet, run.record, run.schema)
+    for leftover in filter(is_leftover, folder.iterdir()):
+        leftover.unlink()
+    threads = run.record.get("threads", torch.get_num_threads())
+    if threads != torch.get_num_threads():
+        print(
+            f"note: the run began with {threads} threads and goes on with {torch.get_num_threads()}: sums are "
+            "added in another order, so its last bits will differ from those of a whole run (OMP_NUM_THREADS)",
+            file=sys.stderr,
         )
-        progress.say(f"step {record['step']}: validation {told}")
 
-    with contextlib.closing(progress):
-        fit(folder, trainer, data.valid, data.valid_exemplar, report if ranks.first else None, arguments.stop_after)
-    if trainer.step < steps:
-        if ranks.first:
-            print(f"stopped at step {trainer.step} of {steps}; go on with --resume --out {folder}")
-        return 0
 
+def finish(arguments: argparse.Namespace, folder: Path, trainer: Trainer, data: Data, device: torch.device) -> None:
+    """Score the finished run on the test text, write results.json and the curves, and say it."""
+    from speak_neuro.common.device import describe_device
+    from speak_neuro.training.evaluation import evaluate
+
+    system, config, ranks = trainer.system, trainer.system.config, trainer.ranks
     found = evaluate(system, data.test, config.training.window, data.test_exemplar, ranks=ranks)
     metrics: dict[str, Any] = {
         **{f"test_{name}": value for name, value in asdict(found).items()},
@@ -288,24 +313,30 @@ def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, devi
         name = "sampled" if segmenter.sampled else "likeliest"
         metrics[f"test_{name}_boundaries"] = {"bpc": other.bpc, "shortening_factor": other.shortening_factor}
     if not ranks.first:
-        return 0
+        return
     record = result_record(command_of(arguments), metrics, describe_device(device))
     write_json(folder / "results.json", record)
     if arguments.json:
         write_json(arguments.json, record)
     draw(folder)
-    told = summary(
-        found.bpc,
-        found.shortening_factor,
-        found.token_dependence if system.language_model.config.shortened_layers else None,
-        found.gate_rate if system.is_speak else None,
-        None if data.exemplar is None else found.boundary_f1,
-    )
     unknown = f", {found.unknown_characters:,} characters unknown to the alphabet" if found.unknown_characters else ""
     if system.is_speak:
         show(system, config, data, found)
+    told = in_a_line(system, data, asdict(found))
     print(f"test {told} ({found.characters:,} characters, {found.tokens:,} tokens{unknown})\nrun folder {folder}")
-    return 0
+
+
+def in_a_line(system: System, data: Data, values: dict[str, Any]) -> str:
+    """An evaluation's numbers, those that the system has."""
+    from speak_neuro.training.words import summary
+
+    return summary(
+        values["bpc"],
+        values["shortening_factor"],
+        values["token_dependence"] if system.language_model.config.shortened_layers else None,
+        values["gate_rate"] if system.is_speak else None,
+        None if data.exemplar is None else values["boundary_f1"],
+    )
 
 
 def undecided(config: RunConfig, steps_per_epoch: int) -> str:
