@@ -69,7 +69,7 @@ def test_bad_text(
         (["--resume"], "holds no run to resume"),
         (["--resume", "--overwrite"], "exclude each other"),
         (["--tokenizer", "fixed", "--fixed-length", "65"], "--fixed-length is 65 and --window 64: no token would end"),
-        (["--exemplar", "."], ".: is a folder; give the exemplar.json that a run saved"),
+        (["--exemplar", "."], ".: is a folder; allowed: a regular file; give the exemplar.json that a run saved"),
         (["--exemplar", "nowhere.json"], "nowhere.json: no such file; give the exemplar.json that a run saved"),
     ],
 )
