@@ -58,6 +58,7 @@ SYSTEMS = Registry(
         "dtp-unigram": "speak_neuro.systems.dtp_unigram:DtpUnigram",
         "dtp-gumbel": "speak_neuro.systems.dtp_gumbel:DtpGumbel",
         "magnet": "speak_neuro.systems.magnet:Magnet",
+        "hnet": "speak_neuro.systems.hnet:HNet",
     },
 )
 """The tokenizers of the paper's Table 1, each in front of the same language model; `speak_neuro.systems.segmenter` says
@@ -85,7 +86,9 @@ class TokenizerConfig:
     )
     encoder_layers: int = option(1, "Linear-LayerNorm-GELU layers of the linear encoder", 1, 16, added=True)
     fixed_length: int = option(4, "characters per token", 1, added=True, systems=("fixed",))
-    prior: float = option(0.2, "wanted share of boundaries", 1e-3, 0.999, added=True, systems=("dtp-gumbel", "magnet"))
+    prior: float = option(
+        0.2, "wanted share of boundaries", 1e-3, 0.999, added=True, systems=("dtp-gumbel", "magnet", "hnet")
+    )
     script_priors: str = option(
         "", "a prior for each script, e.g. latin=0.2,cyrillic=0.1 (others: --prior)", added=True, systems=("magnet",)
     )
@@ -190,7 +193,7 @@ class TrainingConfig:
         "characters per token to hold; 0 for what comes out",
         0.0,
         added=True,
-        systems=("speak", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet"),
+        systems=("speak", "dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet", "hnet"),
     )
     membrane_weight: float = option(1.0, "weight of the neuron's loss, L_mem (Eq. 14) or the chosen one", 0.0)
     reset_weight: float = option(1.0, "weight of L_reset (Eq. 12)", 0.0)

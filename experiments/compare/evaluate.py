@@ -203,13 +203,13 @@ def times(arguments: argparse.Namespace, run: Run, system: System, ids: Any) -> 
 
     with torch.inference_mode():
         hidden = model.pre(rows)
-        boundaries = system.segment(rows, hidden).boundaries
+        found = system.segment(rows, hidden)
 
         def tokenization() -> Any:
             return system.segment(rows, model.pre(rows) if reads else hidden)
 
         def whole_model() -> Any:
-            return model.decode(model.pre(rows), boundaries)
+            return model.decode(model.pre(rows), found.boundaries, found.confidence)
 
         tokenization_ms = median_ms(tokenization, arguments.repeats, device)
         model_ms = median_ms(whole_model, arguments.repeats, device)
@@ -220,7 +220,7 @@ def times(arguments: argparse.Namespace, run: Run, system: System, ids: Any) -> 
         "parameters_read": sum(item.numel() if isinstance(item, torch.Tensor) else count(item) for item in read),
         "batch": arguments.time_batch,
         "length": length,
-        "sf": boundaries.numel() / max(int(boundaries.sum()), 1),
+        "sf": found.boundaries.numel() / max(int(found.boundaries.sum()), 1),
         "repeats": arguments.repeats,
         "threads": torch.get_num_threads(),
         "device": describe_device(device),

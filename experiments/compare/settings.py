@@ -36,6 +36,7 @@ SYSTEMS = (
     "magnet, sampled",
     "magnet, started",
     "magnet, started, sampled",
+    "hnet",
     "speak",
 )
 """The order of the paper's Table 1. "NAME, sampled" is the same runs with boundaries drawn at evaluation too; "NAME,

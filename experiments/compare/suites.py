@@ -48,6 +48,7 @@ MAIN = {
     "dtp-entropy": "--tokenizer dtp-entropy",
     "dtp-unigram": "--tokenizer dtp-unigram",
     "dtp-gumbel": "--tokenizer dtp-gumbel",
+    "hnet": "--tokenizer hnet",
     # The rate that the paper's Table 1 implies for MAGNET on text8.
     **{f"magnet-{seed}": f"--tokenizer magnet --prior 0.217 --seed {seed}" for seed in SEEDS},
     # The same with the start that SPEAK has: without it, at this length, the language model learns to do without tokens
@@ -125,6 +126,7 @@ FAMILIES = {
     "dtp-unigram": "--tokenizer dtp-unigram",
     "dtp-entropy": "--tokenizer dtp-entropy",
     "magnet": "--tokenizer magnet",
+    "hnet": "--tokenizer hnet",
     "speak": INFORMATION,
 }
 BRANCHES = {

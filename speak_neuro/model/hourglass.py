@@ -29,7 +29,7 @@ from torch.nn import init
 
 from speak_neuro.model.attention import AttentionBackend, RelativeAttention, distance_sinusoids
 from speak_neuro.model.dropout import Dropout
-from speak_neuro.model.pooling import downsample, upsample
+from speak_neuro.model.pooling import downsample, smooth, upsample
 
 Norm = Literal["pre", "post"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -204,18 +204,25 @@ class Hourglass(nn.Module):
             raise ValueError(f"ids has shape {tuple(ids.shape)}; allowed: (B, L)")
         return self._run(self.pre_stack, self.dropout(self.embedding(ids)))
 
-    def decode(self, hidden: Tensor, boundaries: Tensor | None) -> Tensor:
+    def decode(self, hidden: Tensor, boundaries: Tensor | None, confidence: Tensor | None = None) -> Tensor:
         """What `pre` returned and a segmentation -> logits: (B, L, D), (B, L) -> (B, L, V).
 
         `boundaries` is bool (or 0 and 1 in floating point, which may require a gradient: `pooling.downsample`); true
         closes a segment at that position. To score several segmentations of the same rows, stack them and repeat
-        `hidden`. Without shortened layers they are not read and may be None.
+        `hidden`. Without shortened layers they are not read and may be None. `confidence` (B, L), how sure each
+        position's boundary or its absence is, smooths what is read back (`pooling.smooth`) and lets a gradient through.
         """
         if self.config.shortened_layers:
             if boundaries is None:
                 raise ValueError("boundaries is None; allowed: (B, L), None only when shortened_layers is 0")
             pooled = self.pooled_norm(downsample(hidden, boundaries, self.null_group))
-            hidden = hidden + upsample(self._run(self.shortened_stack, pooled), boundaries)
+            shortened = self._run(self.shortened_stack, pooled)
+            if confidence is None:
+                hidden = hidden + upsample(shortened, boundaries)
+            else:
+                read = upsample(smooth(shortened, boundaries, confidence), boundaries)
+                # Exactly 1, with the confidence's gradient (straight-through).
+                hidden = hidden + read * (1 + (confidence - confidence.detach())).unsqueeze(2).to(read.dtype)
         return self.read_out(self._run(self.post_stack, hidden))
 
     def read_out(self, hidden: Tensor) -> Tensor:

@@ -85,6 +85,28 @@ def upsample(pooled: Tensor, boundaries: Tensor) -> Tensor:
     return pooled.reshape(-1, width).index_select(0, index).view(rows, -1, width)
 
 
+def smooth(pooled: Tensor, boundaries: Tensor, confidence: Tensor) -> Tensor:
+    """Each segment mixed with those before it, the more the less sure its end was (H-Net): (B, 1 + S, D) -> the same.
+
+        z_0 = pooled_0,    z_s = P_s pooled_s + (1 - P_s) z_{s-1},    P_s the confidence (B, L) where segment s ended
+
+    Written as one lower triangle of weights; (1 - P) is kept above 1e-4, as H-Net's code does, so that its logarithms
+    are finite. Unlike `upsample` it passes a gradient to how sure a boundary is.
+    """
+    _check(pooled, boundaries, lengths_match=False)
+    rows, slots, _ = pooled.shape
+    closes = is_boundary(boundaries)
+    slot = torch.where(closes, closes.cumsum(1), 0)
+    chance = torch.where(closes, confidence.float(), torch.ones_like(confidence, dtype=torch.float32))
+    ends = chance.new_ones(rows, slots).scatter(1, slot, chance).clamp(max=1 - 1e-4)
+    first = torch.zeros(slots, dtype=torch.bool, device=pooled.device)
+    first[0] = True
+    ends = torch.where(first, torch.ones_like(ends), ends)
+    kept = torch.where(first, torch.zeros_like(ends), (1 - ends).clamp(min=1e-4).log()).cumsum(1)
+    weights = (kept.unsqueeze(2) - kept.unsqueeze(1)).tril().exp().tril() * ends.unsqueeze(1)
+    return (weights @ pooled.float()).to(pooled.dtype)
+
+
 def _row_offsets(rows: int, slots: int, device: torch.device) -> Tensor:
     return torch.arange(0, rows * slots, slots, device=device).unsqueeze(1)
 

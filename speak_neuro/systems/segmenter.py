@@ -25,6 +25,8 @@ class Segmentation(NamedTuple):
     """(B, L) bool."""
     hard: Tensor | None = None
     """(B, L) bool, SPEAK only: where a spike would reset the potential hard."""
+    confidence: Tensor | None = None
+    """(B, L), hnet only: how sure each decision is, which the language model reads too."""
 
 
 class Cut(NamedTuple):
@@ -34,6 +36,8 @@ class Cut(NamedTuple):
     """(B, L), 0 and 1; with a gradient where the language model's loss teaches the segmenter."""
     logit: Tensor
     """(B, L) of a learned boundary; the boundaries themselves where nothing is learned."""
+    confidence: Tensor | None = None
+    """(B, L), hnet only: how sure each decision is, with a gradient."""
 
 
 class Lesson(NamedTuple):
@@ -86,6 +90,10 @@ class Segmenter(nn.Module):
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """(B, L) ids, and (B, L, D) pre-layer states where it `needs_hidden` -> (B, L) bool, as inference cuts."""
         raise NotImplementedError
+
+    def segment(self, ids: Tensor, hidden: Tensor) -> Segmentation:
+        """What `forward` says, with whatever else the language model reads."""
+        return Segmentation(self(ids, hidden))
 
     def drawn(self, step: int) -> bool:
         """Whether the boundaries of this training step are drawn."""

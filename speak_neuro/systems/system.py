@@ -65,6 +65,6 @@ class System(nn.Module):
     def segment(self, ids: Tensor, hidden: Tensor) -> Segmentation:
         """Where inference ends tokens: ids (B, L) and their pre-layer states (B, L, D)."""
         if not self.is_speak:
-            return Segmentation(self.segmenter(ids, hidden))
+            return self.segmenter.segment(ids, hidden)
         found = self.tokenizer(ids, hidden if self.tokenizer.needs_hidden else None)
         return Segmentation(found.spikes.bool(), self.tokenizer.effective_gate(found.gate_logit) > 0)

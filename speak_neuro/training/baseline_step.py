@@ -40,7 +40,7 @@ def baseline_step(trainer: Trainer) -> dict[str, float]:
         cut = segmenter.cut(ids, hidden, step, uniform)
         if segmenter.taught(step) and config.target_sf:
             cut = cut._replace(boundaries=highest(cut.logit, config.target_sf, ranks))
-        logits = system.language_model.decode(hidden, cut.boundaries)
+        logits = system.language_model.decode(hidden, cut.boundaries, cut.confidence)
     with record_function("speak.losses"):
         model_loss = next_character_nats(logits, following).mean()
         lesson = Lesson(ids, exemplar, logits.detach(), (lambda rows: rows) if knob is None else knob.priors)

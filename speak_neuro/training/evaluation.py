@@ -92,9 +92,10 @@ def evaluate(
             if sampled:  # boundaries that are drawn are the same whenever and in whichever process
                 torch.manual_seed(first)
             found = system.segment(rows[:, :-1], hidden.float())
-        scored_under = [found.boundaries, torch.zeros_like(found.boundaries)][: len(nats)]
+        none = torch.zeros_like(found.boundaries)
+        scored_under = [(found.boundaries, found.confidence), (none, None)][: len(nats)]
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            losses = [_losses(system.language_model, hidden, each, rows[:, 1:]) for each in scored_under]
+            losses = [_losses(system.language_model, hidden, *each, rows[:, 1:]) for each in scored_under]
         gate = None if found.hard is None else found.hard.cpu().numpy()
         fired = found.boundaries.cpu().numpy()
         for row, view in enumerate(part):
@@ -123,8 +124,10 @@ def evaluate(
     )
 
 
-def _losses(model: Hourglass, hidden: Tensor, boundaries: Tensor, following: Tensor) -> npt.NDArray[np.float64]:
+def _losses(
+    model: Hourglass, hidden: Tensor, boundaries: Tensor, confidence: Tensor | None, following: Tensor
+) -> npt.NDArray[np.float64]:
     """Nats of each following character (B, L) under a segmentation."""
-    logits = model.decode(hidden, boundaries)
+    logits = model.decode(hidden, boundaries, confidence)
     flat = nn.functional.cross_entropy(logits.float().flatten(0, 1), following.flatten(), reduction="none")
     return flat.view(following.shape).double().cpu().numpy()

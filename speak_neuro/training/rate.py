@@ -6,6 +6,7 @@ inference would set, 1 / SF the target):
     speak, spike loss       price of a spike         += step * (r * SF - 1)
     speak, information      ln of the nats' gain     -= step * (r * SF - 1)
     dtp-gumbel, magnet      log-odds of the prior    -= step * (r * SF - 1)
+    hnet                    none: the target is in its own loss
     dtp-entropy, -unigram   none: the 1 / SF of a batch's positions with the highest logits are its boundaries
 
 A knob acts through what is learned, with a lag. So an evaluation, and the finished run, shift the bias of the current
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from speak_neuro.systems.gumbel import GumbelPredictor
+from speak_neuro.systems.hnet import HNet
 from speak_neuro.systems.predictor import Predictor
 from speak_neuro.systems.system import System
 from speak_neuro.training.distributed import Ranks
@@ -73,6 +75,8 @@ def shifted(system: System) -> list[tuple[Tensor, float]]:
     """The parameters that a shift is added to, and how much of it each takes."""
     if system.is_speak:
         return system.tokenizer.encoder.offsets(system.tokenizer.current_readout)
+    if isinstance(system.segmenter, HNet):
+        return [(system.segmenter.border, 1.0)]
     predictors = (part for part in system.segmenter.modules() if isinstance(part, GumbelPredictor))
     return [(predictor.contract.bias, 1.0) for predictor in predictors]
 
@@ -124,8 +128,12 @@ def drives(system: System, rows: Tensor) -> tuple[Tensor, Tensor]:
         hidden = system.language_model.pre(rows) if system.tokenizer.needs_hidden else None
         _, current, gate = system.tokenizer.inputs(rows, hidden)
         return current, gate
+    hidden = system.language_model.pre(rows)
+    if isinstance(system.segmenter, HNet):
+        logit = system.segmenter.route(hidden) - 0.5
+        return logit, logit
     assert isinstance(system.segmenter, Predictor)
-    logit = system.segmenter.predict(rows, system.language_model.pre(rows), sample=False).logit
+    logit = system.segmenter.predict(rows, hidden, sample=False).logit
     return logit, logit
 
 
@@ -135,5 +143,5 @@ def boundaries(system: System, drive: Tensor, gate: Tensor, shift: float) -> Ten
         tokenizer = system.tokenizer
         steps = shift if tokenizer.grid is None else round(shift * tokenizer.unit)
         return tokenizer.neuron(drive + steps, gate)[0]  # type: ignore[no-any-return]
-    assert isinstance(system.segmenter, Predictor)
-    return torch.sigmoid(drive + shift) if system.segmenter.sampled else (drive + shift > 0).float()
+    sampled = isinstance(system.segmenter, Predictor) and system.segmenter.sampled
+    return torch.sigmoid(drive + shift) if sampled else (drive + shift > 0).float()

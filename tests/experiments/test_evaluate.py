@@ -112,10 +112,10 @@ def test_more_context_than_the_stride_leaves(runs: dict[str, Path], kind: str) -
             start = 0 if t < window else (t - window) // stride * stride + stride
             part = torch.from_numpy(ids[start : t + 1].astype(np.int64))[None]
             hidden = system.language_model.pre(part)
-            boundaries = system.segment(part, hidden).boundaries
-            ends.append(bool(boundaries[0, -1]))
+            cut = system.segment(part, hidden)
+            ends.append(bool(cut.boundaries[0, -1]))
             if t + 1 < len(ids):
-                logits = system.language_model.decode(hidden, boundaries)[0, -1]
+                logits = system.language_model.decode(hidden, cut.boundaries, cut.confidence)[0, -1]
                 nats -= float(torch.log_softmax(logits.double(), 0)[int(ids[t + 1])])
     found = evaluate(system, ids, window, stride=stride)
     assert found.bpc == pytest.approx(nats / 89 / np.log(2), abs=1e-5)
@@ -161,7 +161,7 @@ def test_the_script(
         timing = run["timing"]
         assert timing["model_ms"] > 0
         assert (timing["batch"], timing["length"], timing["repeats"]) == (3, 64, 2)
-        learned = kind in ("dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet")
+        learned = kind in ("dtp-entropy", "dtp-unigram", "dtp-gumbel", "magnet", "hnet")
         # Embedding, two biases and one layer: what has to run before a predictor can cut.
         system = load_system(read_run(runs[kind]))
         read = [

@@ -227,7 +227,7 @@ def test_settings_that_make_no_difference_are_named(
 
     assert notes() == []
     assert notes("--prior", "0.3") == [
-        "note: --prior is a setting of dtp-gumbel and magnet; --tokenizer speak does not read it"
+        "note: --prior is a setting of dtp-gumbel and magnet and hnet; --tokenizer speak does not read it"
     ]
     assert notes("--tokenizer", "whitespace", "--decay", "0.5") == [
         "note: --decay is a setting of speak; --tokenizer whitespace does not read it"

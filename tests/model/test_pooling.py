@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speak_neuro.model import plain
-from speak_neuro.model.pooling import downsample, is_boundary, upsample
+from speak_neuro.model.pooling import downsample, is_boundary, smooth, upsample
 
 
 def random_boundaries(rows: int, length: int, rate: float, seed: int = 0) -> torch.Tensor:
@@ -139,3 +139,30 @@ def test_wrong_shapes_are_named():
         downsample(torch.zeros(3, 4), torch.zeros(3, 4, dtype=torch.bool), torch.zeros(4))
     with pytest.raises(ValueError, match=r"boundaries has shape \(3, 9\); allowed: \(2, L\)"):
         upsample(hidden, torch.zeros(3, 9, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 1.0])
+def test_smoothing_is_a_running_mixture(rate):
+    torch.manual_seed(2)
+    boundaries = random_boundaries(3, 30, rate, seed=5)
+    slots = 1 + int(boundaries.sum(1).max())
+    pooled = torch.randn(3, slots, 4, requires_grad=True)
+    confidence = (0.5 + 0.49 * torch.rand(3, 30)).requires_grad_()
+    smoothed = smooth(pooled, boundaries, confidence)
+    for row in range(3):
+        state = pooled[row, 0]
+        torch.testing.assert_close(smoothed[row, 0], state)
+        for slot, at in enumerate(torch.nonzero(boundaries[row]).flatten().tolist(), start=1):
+            state = confidence[row, at] * pooled[row, slot] + (1 - confidence[row, at]) * state
+            torch.testing.assert_close(smoothed[row, slot], state)
+    upsample(smoothed, boundaries).sum().backward()
+    assert confidence.grad is None or torch.isfinite(confidence.grad).all()
+    if rate == 0.2:
+        assert ((confidence.grad != 0) == boundaries).all()
+
+
+def test_a_sure_boundary_smooths_next_to_nothing():
+    pooled, boundaries = torch.randn(1, 4, 3), torch.tensor([[True, True, True]])
+    smoothed = smooth(pooled, boundaries, torch.ones(1, 3))
+    torch.testing.assert_close(smoothed, pooled, atol=1e-3, rtol=1e-3)
+    assert torch.isfinite(smoothed).all()

@@ -61,7 +61,8 @@ def test_no_system_reads_the_future(kind: str) -> None:
         found = system.segment(row, hidden)
         assert found.boundaries.dtype == torch.bool
         assert (found.hard is not None) == (kind == "speak")
-        outputs.append((found.boundaries[:, :60], system.language_model.decode(hidden, found.boundaries)[:, :60]))
+        logits = system.language_model.decode(hidden, found.boundaries, found.confidence)
+        outputs.append((found.boundaries[:, :60], logits[:, :60]))
     assert outputs[0][0].equal(outputs[1][0])
     assert torch.allclose(outputs[0][1], outputs[1][1], atol=1e-6)
     if kind not in ("vanilla", "fixed"):

@@ -41,6 +41,7 @@ CASES = {
     "dtp-unigram": {"kind": "dtp-unigram"},
     "dtp-gumbel": {"kind": "dtp-gumbel"},
     "magnet": {"kind": "magnet", "script_priors": "latin=0.3"},
+    "hnet": {"kind": "hnet"},
     "magnet, sampled": {"kind": "magnet", "sample_at_evaluation": True},
 }
 
