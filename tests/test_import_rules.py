@@ -43,6 +43,7 @@ rtok.tasks
 rtok.tokenizers
 rtok.training
 api
+doctor
 export.files
 export.graphs
 export.modules
