@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speak_neuro.api.tokenizer import Tokenizer
+    from speak_neuro.api.train import train
     from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 
 __version__ = "0.1.0"
-__all__ = ["GatedLeaky", "GatedLeakyCell", "Tokenizer", "__version__"]
+__all__ = ["GatedLeaky", "GatedLeakyCell", "Tokenizer", "__version__", "train"]
 _HOMES = {
     "GatedLeaky": "speak_neuro.neuron.module",
     "GatedLeakyCell": "speak_neuro.neuron.module",
     "Tokenizer": "speak_neuro.api.tokenizer",
+    "train": "speak_neuro.api.train",
 }
 
 if getattr(sys, "argv", [])[:1] == ["-m"]:  # so it is while Python looks for the module that it is to run
