@@ -57,7 +57,7 @@ def examine(arguments: argparse.Namespace) -> int:
     """Look, and tell."""
     if arguments.json:
         check_writable(arguments.json)
-    found = {"versions": versions(), "extras": extras(), "devices": devices(), "commands": commands()}
+    found: dict[str, Any] = {"versions": versions(), "extras": extras(), "devices": devices(), "commands": commands()}
     for line in told(found):
         print(line)
     if arguments.json:
@@ -120,7 +120,9 @@ def told(found: dict[str, Any]) -> list[str]:
         state = "here" if not missing else f"without {', '.join(missing)}"
         lines.append(f"extra {extra.name:6} {state}: {extra.serves}")
         if extra.name == "lava" and missing and sys.version_info[:2] != (3, 10):
-            remedies.append("lava-nc needs Python 3.10: let it live there, speak-sim parity --python /path/to/python3.10")
+            remedies.append(
+                "lava-nc needs Python 3.10: let it live there, speak-sim parity --python /path/to/python3.10"
+            )
         elif missing:
             remedies.append(f"for {extra.serves}: pip install 'speak-neuro[{extra.name}]'")
     for name, place in found["commands"].items():
