@@ -114,7 +114,7 @@ def trainer(run: Run, text: str, device: Any) -> Trainer:
     from speak_neuro.systems.run_folder import EXEMPLAR, load_system
     from speak_neuro.training.trainer import Trainer
 
-    still = {"learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
+    still = {"learning_rate": 0.0, "matrix_learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
     config = dataclasses.replace(run.config.training, **still, proxy_steps=0, exemplar_steps=0)
     needed = config.batch * (config.window + 1)
     if len(text) < needed:
