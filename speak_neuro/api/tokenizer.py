@@ -18,12 +18,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.api.boundaries import Boundaries, IndexArray, TableBoundaries
+from speak_neuro.api.boundaries import Boundaries, IndexArray, NetworkBoundaries, TableBoundaries
 from speak_neuro.api.folder import load_parts, save_parts
 from speak_neuro.api.specials import Allowed, allowed_names, check_specials, parts
 from speak_neuro.api.stream import IdStream, TokenStream
@@ -33,6 +33,9 @@ from speak_neuro.table.slots import UNITS
 from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.table.vocabulary import IdArray, Vocabulary
 from speak_neuro.text import segments
+
+if TYPE_CHECKING:
+    from speak_neuro.pictures.picture import Picture
 
 
 class Encoding(NamedTuple):
@@ -146,6 +149,26 @@ class Tokenizer:
         prepared, _ = self.boundaries.prepare(text)
         spans = self.boundaries.spans(prepared, "character", ranges).tolist()
         return [prepared[start:end] for start, end in spans]
+
+    def show(self, text: str, name: str = "SPEAK") -> Picture:
+        """A picture of `text` (RTok: of its normal form): its tokens and how each ends.
+
+        Where a network cuts the text, also the membrane potential and the language model's entropy. A notebook draws
+        it, `print` colours a terminal, `save` writes .html, .png, .svg or .txt.
+        """
+        from speak_neuro.pictures.picture import Picture  # Jinja2: tokenizing does without
+        from speak_neuro.pictures.view import Ending, View
+
+        if isinstance(self.boundaries, NetworkBoundaries):
+            return self.boundaries.speak.show(text, name)
+        prepared, _ = self.boundaries.prepare(text)
+        spans, endings = self.boundaries.spans(prepared, "character"), None
+        if isinstance(self.boundaries, TableBoundaries):
+            fired, hard = (set(self.boundaries.advance(None, prepared, hard_only)[0]) for hard_only in (False, True))
+            ends: list[int] = spans[:, 1].tolist()
+            kinds: list[Ending] = ["hard" if end in hard else "soft" if end in fired else "open" for end in ends]
+            endings = tuple(kinds)
+        return Picture([View(name, prepared, spans, known_endings=endings)])
 
     # Ids
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
-from speak_neuro.pictures import figure, html
+from speak_neuro.pictures import html
 from speak_neuro.pictures.terminal import terminal, wants_colour
 from speak_neuro.pictures.view import View, same_text
 
@@ -46,6 +46,8 @@ class Picture:
         note = ""
         with atomic_write(path) as stream:
             if ending in (".png", ".svg"):
+                from speak_neuro.pictures import figure  # matplotlib, of an extra, and half a second
+
                 note = figure.save(self.views, stream, ending[1:])
             else:
                 text = self.html() if ending == ".html" else self.terminal()

@@ -50,6 +50,6 @@ def terminal(views: list[View], colour: bool) -> str:
         marked = zip(view.tokens, view.endings, strict=True)
         text = "".join(paint(token, ending, index, colour) for index, (token, ending) in enumerate(marked))
         blocks.append(f"{printable(view.name)}: {view.summary}\n{text}\n")
-    if any(view.neuron for view in views):
+    if any(ending in ("hard", "soft") for view in views for ending in view.endings):
         blocks.append("┃ closed by a spike with a hard reset   ┊ closed by a spike with a soft reset\n")
     return "\n".join(blocks)

@@ -44,12 +44,18 @@ class View:
     spans: npt.NDArray[np.int64]
     """(n, 2), half-open, in characters; they partition the text."""
     neuron: NeuronRun | None = None
+    known_endings: tuple[Ending, ...] | None = None
+    """How each token ends, where that is known without the neuron's run (a table)."""
 
     def __post_init__(self) -> None:
         spans = np.asarray(self.spans)
         edges = [0, *spans[:, 1].tolist()] if spans.ndim == 2 and spans.shape[1] == 2 else []
         if not edges or edges[:-1] != spans[:, 0].tolist() or edges[-1] != len(self.text):
             raise ValueError(f"spans of {self.name!r} do not partition the text; allowed: (n, 2), no gap, no overlap")
+        if self.known_endings is not None and len(self.known_endings) != len(spans):
+            raise ValueError(
+                f"known_endings are {len(self.known_endings)}; allowed: one for each of {len(spans)} tokens"
+            )
 
     @property
     def tokens(self) -> list[str]:
@@ -59,6 +65,8 @@ class View:
     @property
     def endings(self) -> list[Ending]:
         """How each token ends."""
+        if self.known_endings is not None:
+            return list(self.known_endings)
         if self.neuron is None:
             return ["plain"] * len(self.spans)
         found: list[Ending] = []

@@ -267,3 +267,19 @@ def test_refusals(tmp_path: Path, tiny_run: Path) -> None:
         with pytest.raises(SpeakError, match=message):
             Tokenizer.load(tmp_path / "made")
         about.write_text(good, "utf-8")
+
+
+def test_show_has_the_tokens_and_their_endings(tiny_run: Path) -> None:
+    text = "a line of text, and another one"
+    network = by_network(tiny_run, "tokens").show(text)
+    assert network.views[0].neuron is not None
+    assert network.views[0].tokens == Speak.load(tiny_run).tokens(text)
+    table = by_table("tokens")
+    (view,) = table.show(text).views
+    assert view.tokens == table.tokens(text)
+    ranges = {0, *(end for _, end in table.spans(text, ranges=True).tolist())}
+    for (_, end), ending in zip(view.spans.tolist(), view.endings, strict=True):
+        assert ending in ("hard", "soft", "open")
+        assert (ending == "hard") == (end in ranges) or end == len(text)
+    assert "hard reset" in table.show(text).html()
+    assert by_rtok("tokens").show(text).views[0].endings[0] == "plain"
