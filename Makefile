@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: help setup demo test test-docs test-slow lint format bench docs clean
+.PHONY: help setup demo test test-docs test-slow lint format bench docs fuzz audit clean
 
 help:
 	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
@@ -18,6 +18,8 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make bench      benchmarks, each behind its parity check"
+	@echo "make fuzz       damage each kind of file: flipped bits, mutated bytes; COUNT inputs each (1000)"
+	@echo "make audit      ask a database of known faults about the packages; needs network and pip-audit"
 	@echo "make docs       the documentation as a site in build/site, without a warning"
 	@echo "make setup      only create .venv"
 	@echo "make clean      remove .venv and build output; runs/ stays"
@@ -74,6 +76,17 @@ docs: $(STAMP)
 	cp -r speak_neuro build/typecheck/ && cp -r export sim build/typecheck/speak_neuro/
 	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict
 	@echo "open build/site/index.html"
+
+COUNT ?= 1000
+
+fuzz: $(STAMP)
+	@[ -e $(RUN)/config.json ] || { echo "make fuzz damages copies of the files of $(RUN): run make demo first, or name a run with RUN="; exit 2; }
+	$(BIN)/python experiments/damage.py flips --run $(RUN) --count $(COUNT)
+	$(BIN)/python experiments/damage.py fuzz --run $(RUN) --count $(COUNT)
+
+audit: $(STAMP)
+	@$(BIN)/python -m pip_audit --version > /dev/null 2>&1 || { echo "make audit needs pip-audit: $(BIN)/python -m pip install pip-audit"; exit 3; }
+	$(BIN)/python -m pip_audit --requirement .ci/constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
