@@ -126,7 +126,8 @@ def trainer(run: Run, text: str, device: Any) -> Trainer:
     if (run.folder / EXEMPLAR).is_file():
         proxy = ProxyStore.create(None, UnigramExemplar.load(run.folder / EXEMPLAR).boundaries(text))
         proxy.mark_visited(np.zeros(1, dtype=np.int64), len(text))
-    return Trainer.create(load_system(run, device), config, run.alphabet.encode(text), proxy)
+    settled = dataclasses.replace(run, config=dataclasses.replace(run.config, training=config))
+    return Trainer.create(load_system(settled, device), config, run.alphabet.encode(text), proxy)
 
 
 def wait(device: Any) -> None:
