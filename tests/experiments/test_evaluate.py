@@ -14,6 +14,7 @@ import pytest
 import torch
 from scripts import load
 
+from speak_neuro.common.digests import digest_of
 from speak_neuro.config import SYSTEMS, ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.systems.run_folder import load_system, read_run, save_model, write_config
@@ -245,6 +246,7 @@ def test_a_text_that_moved_or_changed(
     described = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     text = Path(described["data"]["source"]).read_text(encoding="utf-8")
     described["data"]["source"] = str(tmp_path / "gone.txt")
+    described["sha256"] = digest_of(described)
     (copy / "config.json").write_text(json.dumps(described), encoding="utf-8")
     flags = ["--run", str(copy), "--device", "cpu", "--repeats", "0"]
     assert script.main(flags) == 2
