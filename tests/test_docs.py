@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from scripts import load
 
 from speak_neuro.text.alphabet import Alphabet
 
@@ -121,6 +122,15 @@ def test_every_folder_is_in_the_architecture() -> None:
     folders = {p.parent for top in ("speak_neuro", "export", "sim") for p in (ROOT / top).rglob("__init__.py")}
     named = {str(folder.relative_to(ROOT)) for folder in folders if "processes" not in folder.parent.parts}
     assert {name for name in named if f"`{name}`" not in text and f"`{name}/`" not in text} == set()
+
+
+def test_the_index_of_results_is_up_to_date() -> None:
+    assert load("results_index").main(["--check"]) == 0
+
+
+def test_the_architecture_shows_the_tree() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "make_tree.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run python docs/make_tree.py"
 
 
 def test_the_walk_through_of_a_system_is_one() -> None:

@@ -55,3 +55,13 @@ def test_constraints_name_versions_only() -> None:
 def test_make_help_runs_without_set_up() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "make demo" in done.stdout
+
+
+def test_what_the_package_gives_at_its_front() -> None:
+    """Every name is there, and the names alone load nothing heavy."""
+    code = (
+        "import sys, speak_neuro as s; assert not {'torch', 'numba'} & set(sys.modules); "
+        "print(all(callable(getattr(s, name)) for name in s.__all__ if name != '__version__'), s.load.__qualname__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "Tokenizer.load"]
