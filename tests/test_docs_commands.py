@@ -25,12 +25,15 @@ import scripts
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
+    "speak-doctor": "speak_neuro.doctor",
     "speak-export": "speak_neuro.export.cli",
     "speak-generate": "speak_neuro.generate_cli",
     "speak-plot": "speak_neuro.plot_cli",
     "speak-sim": "speak_neuro.sim.cli",
     "speak-tokenize": "speak_neuro.cli",
+    "speak-train": "speak_neuro.training.command",
 }
+ALL_FLAGS = ("speak-train", "experiments/gtok.py")
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -41,6 +44,8 @@ def commands(page: Path) -> Iterator[str]:
     inline = re.findall(r"`((?:python experiments/|speak-\w+ )[^`]+)`", text)
     for line in [*"\n".join(fenced).splitlines(), *indented, *inline]:
         for part in re.split(r"\s(?:\||&&|;)\s", line.split("  #")[0]):
+            if part.strip().startswith("pip "):  # the distribution has the name of no command
+                continue
             found = re.search(r"(?:^|\s)((?:python experiments/\S+\.py|speak-\w+)(?=\s|$).*)", part.strip())
             if found:
                 yield found[1].strip()
@@ -51,7 +56,8 @@ def help_of(command: str, *sub: str) -> str:
     """What a command's --help prints; empty where there is no such command. In this process: torch is loaded once."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(io.StringIO()), pytest.raises(SystemExit):
-        entry(command)([*sub, "--help"])
+        # Training's --help shows the flags that matter first.
+        entry(command)([*sub, "--help-all" if command in ALL_FLAGS else "--help"])
     return shown.getvalue()
 
 

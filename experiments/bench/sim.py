@@ -115,7 +115,7 @@ def measure(kind: str, arithmetic: str, place: str, lanes: int, steps: int, curr
             "current": current,
         },
         timeout=600,
-        worker="bench_sim_worker",
+        worker="sim_worker",
     ).arrays
 
 

@@ -1,6 +1,6 @@
 """Networks that bench_sim.py times, in an interpreter of their own: the gated neuron beside Lava's stock LIF.
 
-Run as `python -m bench_sim_worker` with this folder on PYTHONPATH, in place of speak_neuro.sim.child.worker.
+Run as `python -m sim_worker` with this folder on PYTHONPATH, in place of speak_neuro.sim.child.worker.
 """
 
 from __future__ import annotations

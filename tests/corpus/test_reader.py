@@ -294,7 +294,7 @@ def test_damaged_stores(large: Path, tmp_path: Path) -> None:
         CharacterStore.open(cache)
     assert CharacterStore.from_path(large, cache, in_memory_bytes=0).text() == whole
     (cache / "store.json").write_text('{"schema": 99}')
-    with pytest.raises(SpeakError, match="schema 99, this version reads 1"):
+    with pytest.raises(SpeakError, match="schema 99, this version reads 2"):
         CharacterStore.open(cache)
     with pytest.raises(SpeakError, match="not the index"):
         CharacterStore.open(tmp_path)

@@ -163,7 +163,7 @@ def test_thinning_keeps_both_ends(count: int, most: int) -> None:
     [
         (None, "no such file or folder"),
         ("{", "not valid JSON"),
-        ("[]", "holds list"),
+        ("[]", "found []; allowed: a valid dictionary"),
         ('{"metrics": {"runs": [{"encoder": "linear"}]}}', "no results of a run"),
         ('{"metrics": {"test_bpc": 2.0}}', "no configuration"),
         ('{"metrics": {"runs": [{"system": "speak"}]}}', "make the file again"),

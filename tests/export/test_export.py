@@ -21,7 +21,7 @@ from speak_neuro.export.graph import export_neuron, refusals
 from speak_neuro.export.trace import run_trace, trace_rows
 from speak_neuro.inference.speak import Speak
 from speak_neuro.neuron.reference import RESET_MODES, NeuronParameters, gated_lif_run
-from speak_neuro.systems.run_folder import CONFIG, load_system, read_run, write_config
+from speak_neuro.systems.run_folder import CONFIG, load_system, read_run, save_model, write_config
 from speak_neuro.systems.system import System
 
 
@@ -114,7 +114,9 @@ def test_tanh_is_refused_with_the_reason(tiny_run: Path, tmp_path: Path, capsys:
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     described = read_run(run)
     tanh = dataclasses.replace(described.config, tokenizer=dataclasses.replace(described.config.tokenizer, tanh=True))
+    system = load_system(described)
     write_config(run, tanh, described.alphabet, described.record)
+    save_model(run, system)  # as a run of these settings
     assert main(["--run", str(run), "--out", str(tmp_path / "out"), "--quiet"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

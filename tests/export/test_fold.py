@@ -205,7 +205,7 @@ def test_a_graph_of_features(tmp_path: Path, alphabet: Alphabet) -> None:
     [
         (None, "text needs the alphabet that speak-export --fold writes beside the graph"),
         ("{}", "is not an alphabet"),
-        ("[1", "is not an alphabet"),
+        ("[1", "not valid JSON"),
         ('{"schema": 1, "code_points": "61 62"}', "has 3 characters, the graph takes 9"),
     ],
 )

@@ -285,19 +285,20 @@ def test_a_state_that_cannot_be_saved_leaves_no_model_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fills between the two files of a checkpoint: the resumed run's model is the whole run's."""
+    from speak_neuro.training import checkpoints
     from speak_neuro.training import fit as fitting
 
     config = change(steps=6, evaluate_every=3)
     whole, trainer, again = build(config), build(config), build(config)
     fitting.fit(tmp_path / "whole", whole, whole.ids)
-    write_tensors = fitting.write_tensors
+    write_tensors = checkpoints.write_tensors
 
     def full(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, int]) -> None:
         if metadata["step"] == 6:
             raise OSError(28, "No space left on device", str(path))
         write_tensors(path, tensors, metadata)
 
-    monkeypatch.setattr(fitting, "write_tensors", full)
+    monkeypatch.setattr(checkpoints, "write_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         fitting.fit(tmp_path / "parts", trainer, trainer.ids)
     monkeypatch.undo()
@@ -316,7 +317,9 @@ def test_divergence_is_named(tmp_path: Path) -> None:
     trainer = build(change(steps=3))
     with torch.no_grad():
         next(trainer.system.language_model.parameters()).fill_(float("nan"))
-    with pytest.raises(SpeakError, match="step 1: loss_lm is nan; lower --learning-rate"):
+    with pytest.raises(
+        SpeakError, match=r"step 1: loss_lm is nan, in the windows that begin at .*; lower --learning-rate"
+    ):
         fit(tmp_path, trainer, trainer.ids)
 
 
