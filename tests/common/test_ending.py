@@ -77,14 +77,16 @@ def test_a_training_run_is_saved(tmp_path: Path, excerpt: Path, number: signal.S
 
 def test_who_ignores_a_signal_goes_on_ignoring_it() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a library of another test may have left its own
     try:
         with ended_as_interrupted() as ending:
             os.kill(os.getpid(), signal.SIGHUP)
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         assert ending.exit_code == 130
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def test_a_forked_child_ends_as_without_it() -> None:
