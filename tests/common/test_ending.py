@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,17 @@ from speak_neuro.common.ending import ended_as_interrupted
 from speak_neuro.training.metrics_log import read_metrics
 
 BOTH = [signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_the_signals() -> Iterator[None]:
+    """A library that another test loaded may have left handlers of its own."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in BOTH}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 WRITING = """
 import argparse, sys, tempfile, time
 from speak_neuro.common.command import run_command
@@ -77,7 +89,6 @@ def test_a_training_run_is_saved(tmp_path: Path, excerpt: Path, number: signal.S
 
 def test_who_ignores_a_signal_goes_on_ignoring_it() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a library of another test may have left its own
     try:
         with ended_as_interrupted() as ending:
             os.kill(os.getpid(), signal.SIGHUP)
@@ -86,7 +97,6 @@ def test_who_ignores_a_signal_goes_on_ignoring_it() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
-        signal.signal(signal.SIGTERM, terminate)
 
 
 def test_a_forked_child_ends_as_without_it() -> None:
@@ -94,9 +104,11 @@ def test_a_forked_child_ends_as_without_it() -> None:
     with ended_as_interrupted() as ending:
         child = os.fork()
         if not child:
-            os.write(write, b"x")
-            time.sleep(30)
-            os._exit(0)
+            try:  # whatever happens, this process must not go on as a second run of the suite
+                os.write(write, b"x")
+                time.sleep(30)
+            finally:
+                os._exit(0)
         os.read(read, 1)  # signals that come while Python forks are lost
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
