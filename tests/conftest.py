@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the
 # tests of Ctrl-C need the signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Variables of the environment end with the test that set them; transformers' Trainer leaves LOCAL_WORLD_SIZE,
+    and a later test of launchers would be one of a group of one."""
+    before = dict(os.environ)
+    yield
+    for name in {**before, **os.environ}:
+        if name != "PYTEST_CURRENT_TEST" and os.environ.get(name) != before.get(name):
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 @pytest.fixture(scope="session")
