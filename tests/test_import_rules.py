@@ -27,6 +27,7 @@ pictures
 corpus
 table
 testing
+system_facts
 model
 tokenizer
 supervision

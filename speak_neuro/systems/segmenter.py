@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.config import SYSTEMS, RunConfig
+from speak_neuro.system_facts import SystemFacts
 from speak_neuro.text.alphabet import Alphabet
 
 
@@ -52,40 +53,16 @@ class Lesson(NamedTuple):
     """The prior of each row as the run's knob moves it."""
 
 
-class Segmenter(nn.Module):
+class Segmenter(nn.Module, SystemFacts):
     """The base: nothing is learned, and boundaries are a function of the characters."""
 
     needs_hidden: ClassVar[bool] = False
     """Whether it reads the language model's pre-layers."""
-    shortens: ClassVar[bool] = True
-    """Without, the model's layers all run on characters."""
-    samples: ClassVar[bool] = False
-    """Whether it draws its boundaries in training, and may do so in evaluation."""
 
     @classmethod
     def build(cls, config: RunConfig, alphabet: Alphabet | None) -> Segmenter:
         """The segmenter that the settings describe; `alphabet` is the run's, where one is at hand."""
         return cls()
-
-    @classmethod
-    def needs_exemplar(cls, config: RunConfig) -> bool:
-        """Whether training reads an exemplar tokenizer's boundaries."""
-        return False
-
-    @classmethod
-    def knob(cls, config: RunConfig) -> str | None:
-        """What holds its rate while it trains towards a target shortening factor (`supervision.knob`)."""
-        return "odds" if cls.samples else None
-
-    @classmethod
-    def check(cls, config: RunConfig) -> str:
-        """What makes these settings impossible, as a sentence that names the remedy; empty where nothing does."""
-        return ""
-
-    @classmethod
-    def check_text(cls, start: str) -> str:
-        """The same about the beginning of a training text."""
-        return ""
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """(B, L) ids, and (B, L, D) pre-layer states where it `needs_hidden` -> (B, L) bool, as inference cuts."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from speak_neuro.config import RunConfig
 from speak_neuro.neuron.module import GatedLeaky
 from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.system_facts import SystemFacts
 from speak_neuro.tokenizer.encoder import Readout, build_encoder
 from speak_neuro.tokenizer.grid import Grid
 
@@ -46,32 +47,22 @@ class Boundaries(NamedTuple):
     """v after the last position, (B,)."""
 
 
-class SpeakTokenizer(nn.Module):
+class SpeakTokenizer(nn.Module, SystemFacts):
     """Character ids to token boundaries."""
 
-    shortens, samples = True, False
-    """As `systems.segmenter.Segmenter` has them."""
     current_readout: Readout
     gate_readout: Readout
 
     @classmethod
     def needs_exemplar(cls, config: RunConfig) -> bool:
-        """Whether training starts from an exemplar tokenizer's boundaries."""
         return config.training.drive == "proxy"
 
     @classmethod
     def knob(cls, config: RunConfig) -> str | None:
-        """What holds its rate in training (`supervision.knob`)."""
         return "nats" if config.training.drive == "information" else "price"
 
     @classmethod
-    def check_text(cls, start: str) -> str:
-        """Any text will do."""
-        return ""
-
-    @classmethod
     def check(cls, config: RunConfig) -> str:
-        """What makes these settings impossible, as a sentence that names the remedy; empty where nothing does."""
         training, target = config.training, config.training.target_sf
         if training.drive == "information" and not target:
             return "--drive information needs to know how much a token may hold; give --target-sf, as 4"
