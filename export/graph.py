@@ -17,7 +17,7 @@ import numpy.typing as npt
 from speak_neuro.errors import UnsupportedExport
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.inference.compile_table import refusals
-from speak_neuro.neuron.reference import GATE_RULE, SOFT_RESETS
+from speak_neuro.neuron.resets import compiled_reset
 from speak_neuro.systems.system import System
 from speak_neuro.tokenizer.module import SpeakTokenizer
 
@@ -31,7 +31,7 @@ def export_neuron(system: System, metadata: dict[str, Any] | None = None) -> Exp
     rows = tokenizer.readouts()
     weight = np.concatenate([row.detach().cpu().numpy() for row, _ in rows]).astype(np.float32)
     bias = np.concatenate([row.detach().cpu().numpy() for _, row in rows]).astype(np.float32)
-    rule = GATE_RULE[tokenizer.neuron.mode]
+    rule = compiled_reset(tokenizer.neuron.mode).gate_rule
     if rule is not None:
         weight[1], bias[1] = 0.0, 1.0 if rule else -1.0
 
@@ -46,7 +46,7 @@ def constants_of(tokenizer: SpeakTokenizer) -> dict[str, npt.NDArray[np.float32]
         "gain": p.gain,
         "threshold": p.threshold,
         "reset_potential": p.reset_potential,
-        "reset_scale": p.reset_scale if SOFT_RESETS[p.mode] else 0.0,
+        "reset_scale": p.reset_scale if compiled_reset(p.mode).soft else 0.0,
         "gate_threshold": 0.0,
     }
     return {name: np.asarray(value, dtype=np.float32).reshape(1) for name, value in values.items()}

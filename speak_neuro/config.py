@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from speak_neuro.common.registry import Registry
 from speak_neuro.common.settings import option, validate
-from speak_neuro.neuron.reference import RESET_MODES, ResetMode
+from speak_neuro.neuron.resets import RESETS
 
 SCHEMA_VERSION = 2
 """2: config.json and the files beside it hold digests. Runs of schema 1 are read without."""
@@ -22,7 +22,7 @@ SCHEMA_VERSION = 2
 class NeuronConfig:
     """The boundary neuron (paper Eq. 1, 9-11)."""
 
-    reset_mode: ResetMode = option("gated", "what a spike does to the potential", choices=RESET_MODES)
+    reset_mode: str = option("gated", "what a spike does to the potential", choices=RESETS)
     decay: float = option(1.0, "gamma: share of the potential that survives a step", 0.0, 1.0)
     gain: float = option(1.0, "delta: factor on the input current", 0.0)
     threshold: float = option(1.0, "u_th: potential at which the neuron fires", 1e-3)

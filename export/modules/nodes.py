@@ -31,7 +31,7 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.nir_node import GatedResetLIF
 from speak_neuro.export.graphs.interpreter import DT
 from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
-from speak_neuro.neuron.reference import GATE_RULE, SOFT_RESETS
+from speak_neuro.neuron.resets import compiled_reset, why_not_compiled
 
 Shape = tuple[int, ...]
 STATEFUL = (GatedLeaky, GatedLeakyCell, snntorch.Leaky, snntorch.Synaptic, snntorch.RLeaky, snntorch.RSynaptic)
@@ -153,8 +153,10 @@ def _flatten(name: str, module: Any, taken: Shape, given: Shape) -> Piece:
 
 
 def _gated(name: str, module: Any, taken: Shape, given: Shape) -> Piece:
-    p, rule = module.parameters_numpy(), GATE_RULE[module.mode]
-    scale = p.reset_scale if SOFT_RESETS[module.mode] else np.zeros_like(p.reset_scale)
+    if reason := why_not_compiled(module.mode):
+        raise UnsupportedLayer(f"{name}: {reason}")
+    p, (rule, soft) = module.parameters_numpy(), compiled_reset(module.mode)
+    scale = p.reset_scale if soft else np.zeros_like(p.reset_scale)
     values = (p.decay, p.gain, p.threshold, p.reset_potential, scale, np.zeros_like(p.decay))
     fields = [
         np.broadcast_to(np.asarray(v).reshape(-1, *(1,) * (len(given) - 1)), given).astype(np.float32) for v in values

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from speak_neuro.inference.engine import BoundaryEngine, IntArray
 from speak_neuro.model.stepping import StackCache
-from speak_neuro.neuron.reference import GATE_RULE, gated_lif_step
+from speak_neuro.neuron.reference import gated_lif_step
+from speak_neuro.neuron.resets import RESETS
 
 MARGIN = 1e-3
 """Distance from a threshold, in units of the configuration, below which the engine decides."""
@@ -55,7 +56,7 @@ class BoundarySteps:
         current, gate = (x.cpu().numpy() for x in self._inputs(reach))
         spikes, membrane, self._potential = gated_lif_step(current, gate, self._potential, self._neuron)
         near = np.abs(membrane - self._neuron.threshold) < MARGIN
-        if GATE_RULE[self._neuron.mode] is None:
+        if RESETS[self._neuron.mode].reads_gate:
             near |= spikes & (np.abs(gate) < MARGIN)
         fired = spikes.tolist()
         for row, unsure in enumerate(near.tolist()):

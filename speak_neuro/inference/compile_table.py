@@ -10,7 +10,7 @@ import numpy.typing as npt
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import UnsupportedExport
 from speak_neuro.inference.engine import BoundaryEngine
-from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.neuron.resets import compiled_reset, why_not_compiled
 from speak_neuro.systems.system import System
 from speak_neuro.table.table import CompiledTable
 from speak_neuro.text.alphabet import Alphabet
@@ -26,6 +26,8 @@ def refusals(system: System) -> list[str]:
     tokenizer = system.tokenizer
     if tokenizer.tanh:
         reasons.append("tanh stands between the readout and the neuron, and NIR has no tanh; train with --no-tanh")
+    if reason := why_not_compiled(tokenizer.neuron.mode):
+        reasons.append(reason)
     for name, value in tokenizer.state_dict().items():
         array = value.detach().cpu().numpy()
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -64,7 +66,7 @@ def character_tables(engine: BoundaryEngine) -> npt.NDArray[np.float32]:
     assert tables is not None  # `no_tables` refuses the others
     tables = tables if grid is None else grid.features(tables, parts=True)
     parts = np.ascontiguousarray(_numpy(tables).transpose(0, 2, 1))
-    rule = GATE_RULE[engine.tokenizer.neuron.mode]
+    rule = compiled_reset(engine.tokenizer.neuron.mode).gate_rule
     if rule is not None:
         parts[:, 1] = 0.0
         parts[0, 1] = 1.0 if rule else -1.0

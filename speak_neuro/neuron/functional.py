@@ -11,6 +11,8 @@ surrogate). The same slope carries gradient through the s_t that selects v_t, un
 carries none (the gate logit is trained by a loss of its own), unless `gate_slope` g is above 0: then it goes straight
 through, dm_t/de_t = g sig(g e_t) sig(-g e_t), and what the gate did to later potentials trains the gate logit.
 
+Other reset modes (`neuron.resets`) put other actions in the place of the two resets.
+
 Backends of the scan, equal bit for bit in the forward pass:
 
     loop    torch operations step by step; any device, float32 or float64
@@ -25,26 +27,18 @@ follow: a fused kernel computes outside torch. torch.jit.trace is refused: of a 
 from __future__ import annotations
 
 import functools
-import logging
-import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from speak_neuro.neuron.backends import backend_of
 from speak_neuro.neuron.fused import dispatch as kernels
 from speak_neuro.neuron.fused.interface import Settings
-from speak_neuro.neuron.reference import GATE_RULE, RESET_MODES, SOFT_RESETS, ResetMode
+from speak_neuro.neuron.reference import CONSTANTS
+from speak_neuro.neuron.resets import RESETS, Action, Reset, check_mode, compiled_reset
+from speak_neuro.neuron.surrogates import Parameter, SpikeGradient, ThroughGate, ThroughSpike, spike, with_surrogate
 from speak_neuro.neuron.watched import watcher
-
-logger = logging.getLogger(__name__)
-
-BACKENDS = ("auto", "loop", "numba", "triton")
-SpikeGradient = Callable[[Tensor], Tensor]
-Parameter = float | Tensor
-"""A number, or a tensor of shape () or (N,); differentiable when it requires a gradient."""
 
 
 class GatedLIFOutput(NamedTuple):
@@ -68,7 +62,7 @@ def gated_lif_step(
     threshold: Parameter = 1.0,
     reset_potential: Parameter = 0.0,
     reset_scale: Parameter = 0.8,
-    mode: ResetMode = "gated",
+    mode: str = "gated",
     surrogate_slope: float = 4.0,
     detach_reset: bool = False,
     gate_slope: float = 0.0,
@@ -79,7 +73,7 @@ def gated_lif_step(
     `spike_grad`, a function of u - threshold such as snnTorch's surrogates, gives the spike's gradient in place of the
     sigmoid; the spike itself stays [u >= threshold].
     """
-    _check_mode(mode)
+    check_mode(mode)
     if current.shape != gate_logit.shape or current.shape != state.shape:
         raise ValueError(
             f"current has shape {_shape(current)}, gate_logit {_shape(gate_logit)}, state {_shape(state)}; "
@@ -89,8 +83,8 @@ def gated_lif_step(
     constants = _constants(
         decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
     )
-    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, "loop", float(gate_slope))
-    return _advance(current, gate_logit, state, _lanes(constants, current.dim()), settings, spike_grad)
+    settings = Settings(None, float(surrogate_slope), detach_reset, "loop", float(gate_slope))
+    return _advance(current, gate_logit, state, _lanes(constants, current.dim()), RESETS[mode], settings, spike_grad)
 
 
 def gated_lif_scan(
@@ -104,7 +98,7 @@ def gated_lif_scan(
     threshold: Parameter = 1.0,
     reset_potential: Parameter = 0.0,
     reset_scale: Parameter = 0.8,
-    mode: ResetMode = "gated",
+    mode: str = "gated",
     surrogate_slope: float = 4.0,
     detach_reset: bool = False,
     gate_slope: float = 0.0,
@@ -116,7 +110,7 @@ def gated_lif_scan(
     Where `valid` (B, L) is False the neuron holds its state and never spikes. Half-precision inputs are computed in
     float32. A `spike_grad` of one's own (as in `gated_lif_step`) needs the backend loop.
     """
-    _check_mode(mode)
+    check_mode(mode)
     if spike_grad is not None:
         if backend not in ("auto", "loop"):
             raise ValueError(
@@ -137,7 +131,7 @@ def gated_lif_scan(
     constants = _constants(
         decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
     )
-    chosen = _backend_under(watcher(current, gate_logit, state, valid, constants), current, backend)
+    chosen = backend_of(watcher(current, gate_logit, state, valid, constants), current, mode, backend)
     if state is None:
         # One value per neuron: (M,) -> (B, N); without a neuron axis (1,) -> (B,).
         state = constants[3].expand(lanes)
@@ -150,75 +144,15 @@ def gated_lif_scan(
             f"valid has shape {_shape(valid)} and type {valid.dtype}; allowed: {tuple(current.shape[:2])}, torch.bool"
         )
 
-    settings = Settings(GATE_RULE[mode], float(surrogate_slope), detach_reset, chosen, float(gate_slope))
+    rule = None if chosen == "loop" else compiled_reset(mode).gate_rule
+    settings = Settings(rule, float(surrogate_slope), detach_reset, chosen, float(gate_slope))
     if chosen != "loop":
         return GatedLIFOutput(*kernels.fused_scan(current, gate_logit, state, valid, constants, settings))
-    return _loop_scan(current, gate_logit, state, valid, constants, settings, spike_grad)
-
-
-def choose_backend(device: torch.device, dtype: torch.dtype, backend: str = "auto") -> str:
-    """The backend that serves `device` and `dtype`: the one asked for, or for "auto" the fastest."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"current has type {dtype}; allowed: torch.float32, torch.float64 and half precision")
-    fused = dtype == torch.float32
-    if backend == "auto":
-        chosen = "loop"
-        if fused and device.type == "cpu" and kernels.numba_available():
-            chosen = "numba"
-        elif fused and device.type == "cuda" and torch.version.cuda and kernels.triton_available():
-            chosen = "triton"
-        _log_choice(chosen, device.type, str(dtype))
-        return chosen
-    if backend == "numba":
-        if not (fused and device.type == "cpu"):
-            raise ValueError(
-                f"backend 'numba' serves float32 on the CPU, not {dtype} on {device}; use 'loop' or 'auto'"
-            )
-        if not kernels.numba_available():
-            raise ValueError("backend 'numba' needs the package numba: pip install numba, or use 'loop'")
-    if backend == "triton":
-        if not (fused and (device.type == "cuda" or _interpreting())):
-            raise ValueError(
-                f"backend 'triton' serves float32 on CUDA devices, not {dtype} on {device}; use 'loop' or 'auto'"
-            )
-        if not kernels.triton_available():
-            raise ValueError("backend 'triton' needs the package triton: pip install triton, or use 'loop'")
-    return backend
-
-
-def _backend_under(watching: str | None, current: Tensor, backend: str) -> str:
-    """The backend where torch watches: the loop, or a refusal."""
-    if watching is None:
-        return choose_backend(current.device, current.dtype, backend)
-    if watching == "torch.jit.trace":
-        raise ValueError(
-            "torch.jit.trace would keep the length of its example for every later input of the scan; "
-            "use torch.export, or trace GatedLeaky.step"
-        )
-    if backend not in ("auto", "loop"):
-        raise ValueError(f"backend {backend!r} computes where {watching} cannot follow; use 'loop' or 'auto'")
-    return choose_backend(current.device, current.dtype, "loop")
-
-
-def _interpreting() -> bool:
-    """Whether Triton, once imported, runs kernels in its interpreter."""
-    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
-
-
-@functools.cache
-def _log_choice(chosen: str, device: str, dtype: str) -> None:
-    logger.info("gated LIF scan on %s, %s: backend %s", device, dtype, chosen)
+    return _loop_scan(current, gate_logit, state, valid, constants, RESETS[mode], settings, spike_grad)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in RESET_MODES:
-        raise ValueError(f"mode is {mode!r}; allowed: {', '.join(RESET_MODES)}")
 
 
 def _constants(
@@ -237,11 +171,11 @@ def _constants(
     soft_reset = reset_scale * threshold is rounded here, once.
     """
     given = (decay, gain, threshold, reset_potential, reset_scale)
-    soft = SOFT_RESETS[mode]
+    soft = RESETS[mode].subtracts
     if not any(isinstance(value, Tensor) for value in given):
         return _constants_of_numbers(tuple(float(value) for value in given), soft, dtype, device)
     columns = []
-    for name, value in zip(("decay", "gain", "threshold", "reset_potential", "reset_scale"), given, strict=True):
+    for name, value in zip(CONSTANTS, given, strict=True):
         column = torch.as_tensor(value, dtype=dtype, device=device)
         if column.dim() > 1 or column.numel() not in (1, neurons):
             raise ValueError(
@@ -266,85 +200,12 @@ def _lanes(constants: Tensor, dimensions: int) -> tuple[Tensor, ...]:
     return tuple(constants.squeeze(1) if dimensions == 1 else constants)
 
 
-class _Spike(torch.autograd.Function):
-    """[u >= threshold], with the slope of sig(k (u - threshold)) as its derivative."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(membrane: Tensor, threshold: Tensor, slope: float) -> Tensor:
-        return (membrane >= threshold).to(membrane.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        membrane, threshold, ctx.slope = inputs
-        ctx.save_for_backward(membrane, threshold)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        membrane, threshold = ctx.saved_tensors
-        x = ctx.slope * (membrane - threshold)
-        # sig(-x) rather than 1 - sig(x), which cancels
-        through = grad * (ctx.slope * torch.sigmoid(x) * torch.sigmoid(-x))
-        return through, -through, None
-
-
-class _ThroughSpike(torch.autograd.Function):
-    """v unchanged; backward also sends grad * jump to the spike that chose it (v = u + s * jump)."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(state: Tensor, spikes: Tensor, jump: Tensor) -> Tensor:
-        return state.view_as(state)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (jump,) = ctx.saved_tensors
-        return grad, grad * jump, None
-
-
-class _ThroughGate(torch.autograd.Function):
-    """v unchanged; backward also sends grad * jump * g sig(g e) sig(-g e) to the gate logit e that chose it."""
-
-    @staticmethod
-    def forward(ctx: Any, state: Tensor, gate_logit: Tensor, jump: Tensor, slope: float) -> Tensor:
-        ctx.save_for_backward(gate_logit, jump)
-        ctx.slope = slope
-        return state.view_as(state)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        gate_logit, jump = ctx.saved_tensors
-        x = ctx.slope * gate_logit
-        return grad, grad * jump * (ctx.slope * torch.sigmoid(x) * torch.sigmoid(-x)), None, None
-
-
-def spike(membrane: Tensor, threshold: Parameter = 1.0, surrogate_slope: float = 4.0) -> Tensor:
-    """1. where membrane >= threshold, else 0., with the sigmoid surrogate's gradient to both."""
-    threshold = torch.as_tensor(threshold, dtype=membrane.dtype, device=membrane.device).expand_as(membrane)
-    fired: Tensor = _Spike.apply(membrane, threshold, surrogate_slope)
-    return fired
-
-
-def with_surrogate(shifted: Tensor, spike_grad: SpikeGradient) -> Tensor:
-    """[shifted >= 0] with the gradient of `spike_grad`, whatever that function says at 0."""
-    smooth = spike_grad(shifted)
-    return smooth + ((shifted >= 0).to(smooth.dtype) - smooth).detach()
-
-
 def _advance(
     current: Tensor,
     gate_logit: Tensor,
     state: Tensor,
     constants: tuple[Tensor, ...],
+    reset: Reset,
     settings: Settings,
     spike_grad: SpikeGradient | None = None,
 ) -> GatedLIFOutput:
@@ -356,23 +217,25 @@ def _advance(
         spikes = spike(membrane, threshold, settings.surrogate_slope)
     else:
         spikes = with_surrogate(membrane - threshold, spike_grad).to(membrane.dtype)
-    softly = membrane - soft_reset
-    if settings.gate_rule is None:
-        hard = gate_logit > 0
-        after = torch.where(hard, reset_potential, softly)
-        jump = torch.where(hard, reset_potential - membrane, -soft_reset)
-    elif settings.gate_rule:
-        after, jump = reset_potential, reset_potential - membrane
-    else:
-        after, jump = softly, -soft_reset
+    opened, closed = (action.after(membrane, reset_potential, soft_reset) for action in reset)
+    jump, after = _change(reset.open, opened, membrane, reset_potential, soft_reset), opened
+    if reset.reads_gate:
+        is_open = gate_logit > 0
+        after = torch.where(is_open, opened, closed)
+        jump = torch.where(is_open, jump, _change(reset.closed, closed, membrane, reset_potential, soft_reset))
     carried = torch.where(fired, after, membrane)
     if not settings.detach_reset:
-        jump = jump.detach().expand_as(carried)
-        carried = _ThroughSpike.apply(carried, spikes, jump)
-    if settings.gate_slope and settings.gate_rule is None:
-        between = torch.where(fired, reset_potential - softly, torch.zeros_like(membrane)).detach()
-        carried = _ThroughGate.apply(carried, gate_logit, between, settings.gate_slope)
+        carried = ThroughSpike.apply(carried, spikes, jump.detach().expand_as(carried))
+    if settings.gate_slope and reset.reads_gate:
+        between = torch.where(fired, opened - closed, torch.zeros_like(membrane)).detach()
+        carried = ThroughGate.apply(carried, gate_logit, between, settings.gate_slope)
     return GatedLIFOutput(spikes, membrane, carried)
+
+
+def _change(action: Action, after: Tensor, *at: Tensor) -> Tensor:
+    """v - u of an action, as it writes it itself or as the difference."""
+    found: Tensor = after - at[0] if action.change is None else action.change(*at)
+    return found
 
 
 def _loop_scan(
@@ -381,6 +244,7 @@ def _loop_scan(
     state: Tensor,
     valid: Tensor | None,
     constants: Tensor,
+    reset: Reset,
     settings: Settings,
     spike_grad: SpikeGradient | None = None,
 ) -> GatedLIFOutput:
@@ -389,7 +253,7 @@ def _loop_scan(
     lanes = _lanes(constants, state.dim())
     spikes, membrane = [], []
     for t in range(current.shape[1]):
-        output = _advance(current[:, t], gate_logit[:, t], state, lanes, settings, spike_grad)
+        output = _advance(current[:, t], gate_logit[:, t], state, lanes, reset, settings, spike_grad)
         if valid is not None:
             real = valid[:, t].reshape((-1,) + (1,) * (state.dim() - 1))
             output = GatedLIFOutput(

@@ -29,23 +29,17 @@ import snntorch
 import torch
 from torch import Tensor
 
-from speak_neuro.neuron.functional import (
-    BACKENDS,
-    GatedLIFOutput,
-    SpikeGradient,
-    gated_lif_scan,
-    gated_lif_step,
-    spike,
-    with_surrogate,
-)
-from speak_neuro.neuron.reference import GATE_RULE, NeuronParameters, ResetMode
+from speak_neuro.neuron.backends import backends
+from speak_neuro.neuron.functional import GatedLIFOutput, gated_lif_scan, gated_lif_step
+from speak_neuro.neuron.reference import CONSTANTS, NeuronParameters
+from speak_neuro.neuron.resets import RESETS
+from speak_neuro.neuron.surrogates import SpikeGradient, spike, with_surrogate
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Value = float | Sequence[float] | Tensor
 GateLearning = Literal["straight-through", "own-loss"]
-CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
 
 class NeuronOptions(TypedDict, total=False):
@@ -61,8 +55,8 @@ class NeuronOptions(TypedDict, total=False):
     """u_reset, 0: after a hard reset and at the start."""
     reset_scale: Value
     """theta, 0.8: the share of the threshold that a soft reset subtracts."""
-    mode: ResetMode
-    """gated (default), hard, soft, none or hard/none."""
+    mode: str
+    """gated (default), hard, soft, none or hard/none: a name of `neuron.resets.RESETS`."""
     learn: Collection[str]
     """Names of the constants that are parameters rather than buffers."""
     learn_gate: GateLearning | None
@@ -94,7 +88,7 @@ class _GatedNeuron(snntorch.LIF):
         threshold: Value = 1.0,
         reset_potential: Value = 0.0,
         reset_scale: Value = 0.8,
-        mode: ResetMode = "gated",
+        mode: str = "gated",
         learn: Collection[str] = (),
         learn_gate: GateLearning | None = None,
         gate_slope: float = 1.0,
@@ -108,8 +102,8 @@ class _GatedNeuron(snntorch.LIF):
         for name, slope in (("surrogate_slope", surrogate_slope), ("gate_slope", gate_slope)):
             if not slope > 0:
                 raise ValueError(f"{name} is {slope}; allowed: above 0")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+        if backend not in backends():
+            raise ValueError(f"backend is {backend!r}; allowed: {', '.join(backends())}")
         if unknown := sorted(set(learn) - set(CONSTANTS)):
             raise ValueError(f"learn has {', '.join(unknown)}; allowed: {', '.join(CONSTANTS)}")
         if learn_gate not in (None, *get_args(GateLearning)):
@@ -137,7 +131,7 @@ class _GatedNeuron(snntorch.LIF):
             else:
                 self.register_buffer(name, tensor)
         self.neurons = neurons
-        self.mode: ResetMode = mode
+        self.mode = mode
         self.learn_gate = learn_gate
         self.gate_slope = gate_slope
         self.surrogate_slope = surrogate_slope
@@ -159,7 +153,7 @@ class _GatedNeuron(snntorch.LIF):
     @property
     def reads_gate(self) -> bool:
         """Whether the mode asks the gate."""
-        return GATE_RULE[self.mode] is None
+        return RESETS[self.mode].reads_gate
 
     def split(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
         """Current and gate logit of 2N lanes [I_1..I_N | e_1..e_N]: for a loss of one's own on the gate logit."""

@@ -12,7 +12,7 @@ Per sequence, at each position t, all in float32 and in this order (paper Eq. 1,
 Rounding is part of the definition: `reset_scale * threshold` is rounded to float32 once, each product is rounded before
 the addition, nothing is fused or reassociated, and the branches are selected, never multiplied by masks.
 
-Reset modes, each a choice of what the two gate values do:
+Reset modes, each a choice of what the two gate values do (`neuron.resets`):
 
     gated       hard | scaled soft     SPEAK
     hard        hard | hard            the gate is read as always open
@@ -24,20 +24,17 @@ Reset modes, each a choice of what the two gate values do:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.neuron.resets import RESETS, check_mode
+
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
-ResetMode = Literal["gated", "hard", "soft", "none", "hard/none"]
-RESET_MODES: tuple[str, ...] = get_args(ResetMode)
-
-# What a mode makes of the gate (None: as given), and whether the soft branch subtracts anything.
-GATE_RULE: dict[str, bool | None] = {"gated": None, "hard": True, "soft": False, "none": False, "hard/none": None}
-SOFT_RESETS: dict[str, bool] = {"gated": True, "hard": True, "soft": True, "none": False, "hard/none": False}
+CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,12 @@ class NeuronParameters:
     """u_reset: potential after a hard reset, and before the first position; below the threshold."""
     reset_scale: float | FloatArray = 0.8
     """theta: share of the threshold that a soft reset subtracts."""
-    mode: ResetMode = "gated"
+    mode: str = "gated"
+    """One of `neuron.resets.RESETS`."""
 
     def __post_init__(self) -> None:
-        if self.mode not in RESET_MODES:
-            raise ValueError(f"mode is {self.mode!r}; allowed: {', '.join(RESET_MODES)}")
-        for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale"):
+        check_mode(self.mode)
+        for name in CONSTANTS:
             value = np.asarray(getattr(self, name), dtype=np.float32)
             if value.ndim > 1:
                 raise ValueError(f"{name} has shape {value.shape}; allowed: a number or shape (N,)")
@@ -75,7 +72,7 @@ class NeuronParameters:
     def soft_reset(self) -> FloatArray:
         """What a soft reset subtracts, rounded to float32 once; 0 in the modes without a soft reset."""
         amount = np.multiply(self.reset_scale, self.threshold, dtype=np.float32)
-        return np.asarray(amount if SOFT_RESETS[self.mode] else np.zeros_like(amount))
+        return np.asarray(amount if RESETS[self.mode].subtracts else np.zeros_like(amount))
 
 
 class Run(NamedTuple):
@@ -88,14 +85,6 @@ class Run(NamedTuple):
     """v after the last position."""
 
 
-def hard_reset_mask(gate_logit: FloatArray, mode: ResetMode) -> BoolArray:
-    """m_t (Eq. 9) under `mode`."""
-    rule = GATE_RULE[mode]
-    if rule is None:
-        return np.asarray(gate_logit > 0)
-    return np.full(np.shape(gate_logit), rule)
-
-
 def gated_lif_step(
     current: FloatArray, gate_logit: FloatArray, state: FloatArray, parameters: NeuronParameters
 ) -> tuple[BoolArray, FloatArray, FloatArray]:
@@ -106,8 +95,10 @@ def gated_lif_step(
         driven = np.multiply(p.gain, current, dtype=np.float32)
         membrane = np.add(leaked, driven, dtype=np.float32)
         spikes = membrane >= p.threshold
-        hard = hard_reset_mask(gate_logit, p.mode)
-        after_spike = np.where(hard, p.reset_potential, np.subtract(membrane, p.soft_reset, dtype=np.float32))
+        opened, closed = (
+            action.after(membrane, p.reset_potential, p.soft_reset).astype(np.float32) for action in RESETS[p.mode]
+        )
+        after_spike = np.where(gate_logit > 0, opened, closed)
     return spikes, membrane, np.where(spikes, after_spike, membrane).astype(np.float32)
 
 
@@ -131,7 +122,7 @@ def gated_lif_run(
         )
     lanes = current.shape[:1] + current.shape[2:]
     neurons = current.shape[2] if current.ndim == 3 else 1
-    for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale"):
+    for name in CONSTANTS:
         size = np.size(getattr(p, name))
         if size not in (1, neurons):  # (N,) against (B,) would otherwise broadcast over the batch
             raise ValueError(f"{name} has {size} values; allowed: 1 or one for each of {neurons} neurons")

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from speak_neuro.common.arrays import read_arrays, write_arrays
 from speak_neuro.errors import SpeakError
-from speak_neuro.neuron.reference import FloatArray, NeuronParameters
+from speak_neuro.neuron.reference import CONSTANTS, FloatArray, NeuronParameters
+from speak_neuro.neuron.resets import compiled_reset
 from speak_neuro.text.alphabet import Alphabet
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ SCHEMA_VERSION = 2
 FORMAT = "speak_neuro table"
 LARGEST = 1e20
 """Bound on currents and constants: far from it, no text is long enough for the potential to overflow."""
-CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 _ADVICE = "make one with speak-export --to table"
 
 
@@ -60,6 +60,7 @@ class CompiledTable:
     """Where the table comes from; nothing that execution needs."""
 
     def __post_init__(self) -> None:
+        compiled_reset(self.neuron.mode)  # refuses a mode that the loops over tables do not have
         for name in ("current", "gate"):
             value = np.asarray(getattr(self, name))
             if value.dtype != np.float32 or value.ndim != 2 or value.shape[1] != len(self.alphabet):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from speak_neuro.config import RunConfig
 from speak_neuro.neuron.module import GatedLeaky
-from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.neuron.resets import HARD, RESETS
 from speak_neuro.system_facts import SystemFacts
 from speak_neuro.tokenizer.encoder import Readout, build_encoder
 from speak_neuro.tokenizer.grid import Grid
@@ -135,7 +135,5 @@ class SpeakTokenizer(nn.Module, SystemFacts):
 
     def effective_gate(self, gate_logit: Tensor) -> Tensor:
         """The gate logit as the reset mode reads it: constants +1 or -1 in the modes that ignore the gate."""
-        rule = GATE_RULE[self.neuron.mode]
-        if rule is None:
-            return gate_logit
-        return torch.full_like(gate_logit, 1.0 if rule else -1.0)
+        reset = RESETS[self.neuron.mode]
+        return gate_logit if reset.reads_gate else torch.full_like(gate_logit, 1.0 if reset.open is HARD else -1.0)

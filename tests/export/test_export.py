@@ -20,7 +20,8 @@ from speak_neuro.export.files.trace_file import read_trace, write_trace
 from speak_neuro.export.graph import export_neuron, refusals
 from speak_neuro.export.trace import run_trace, trace_rows
 from speak_neuro.inference.speak import Speak
-from speak_neuro.neuron.reference import RESET_MODES, NeuronParameters, gated_lif_run
+from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
+from speak_neuro.neuron.resets import RESETS
 from speak_neuro.systems.run_folder import CONFIG, load_system, read_run, save_model, write_config
 from speak_neuro.systems.system import System
 
@@ -44,7 +45,7 @@ def run_exported(e: ExportedNeuron, features: np.ndarray) -> tuple[np.ndarray, n
     return gated_lif_run(current, gate, p).spikes, current
 
 
-@pytest.mark.parametrize("mode", RESET_MODES)
+@pytest.mark.parametrize("mode", RESETS)
 def test_every_reset_mode_is_in_the_numbers(mode: str) -> None:
     system = system_of(reset_mode=mode, decay=0.9, gain=0.8, threshold=1.25, reset_potential=-0.25)
     features = np.random.default_rng(0).normal(size=(3, 200, 8)).astype(np.float32) * 2

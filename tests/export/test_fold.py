@@ -20,7 +20,7 @@ from speak_neuro.export.files.trace_file import read_trace
 from speak_neuro.export.fold import fold, fold_refusals
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.inference.speak import Speak
-from speak_neuro.neuron.reference import RESET_MODES
+from speak_neuro.neuron.resets import RESETS
 from speak_neuro.text import segments
 from speak_neuro.text.alphabet import Alphabet
 
@@ -53,7 +53,7 @@ def test_every_text_has_the_same_boundaries(encoder: str, context: int, tmp_path
     assert spikes > 2000
 
 
-@pytest.mark.parametrize("mode", RESET_MODES)
+@pytest.mark.parametrize("mode", RESETS)
 @pytest.mark.parametrize(("encoder", "context"), [("linear", 1), ("convolution", 3)])
 def test_every_reset_mode(mode: str, encoder: str, context: int) -> None:
     engine = engine_of(encoder, context, 30, reset_mode=mode, reset_potential=-0.25, threshold=1.25)

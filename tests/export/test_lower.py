@@ -12,6 +12,7 @@ import pytest
 from folded_fixtures import config_of, lively_system, run_folder, scripts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from neuron_cases import CURRENT_KINDS, adversarial_currents
 
 from speak_neuro.export.bounds import largest_current
 from speak_neuro.export.cli import main
@@ -22,7 +23,7 @@ from speak_neuro.export.graphs.lower import Lowered, NotLowerable, grid_exponent
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.inference.speak import Speak
 from speak_neuro.neuron.reference import Run, gated_lif_run
-from speak_neuro.testing import CURRENT_KINDS, adversarial_currents, assert_spikes_equal
+from speak_neuro.testing import assert_spikes_equal
 from speak_neuro.text.alphabet import Alphabet
 
 STOCK = {"Input", "Output", "Linear", "Affine", "Scale", "Threshold", "Delay"}

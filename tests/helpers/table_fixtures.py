@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from speak_neuro.neuron.reference import GATE_RULE, RESET_MODES, NeuronParameters, gated_lif_run
+from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
+from speak_neuro.neuron.resets import RESETS, compiled_reset
 from speak_neuro.table.table import CompiledTable
 from speak_neuro.text.alphabet import Alphabet
 
@@ -18,7 +19,7 @@ TEXTS = st.lists(LETTERS | st.characters(), max_size=120).map("".join)
 
 NEURONS = {
     mode: NeuronParameters(mode=mode)  # type: ignore[arg-type]
-    for mode in RESET_MODES
+    for mode in RESETS
 } | {"leaky": NeuronParameters(decay=0.9, gain=1.3, threshold=0.7, reset_potential=-0.2, reset_scale=0.6)}
 
 
@@ -30,7 +31,7 @@ def make_table(neuron: NeuronParameters | None = None, taps: int = 1) -> Compile
     current = random.uniform(-0.1, 0.8, (taps, len(alphabet)))
     gate = random.normal(0, 1, (taps, len(alphabet)))
     current[1:] -= 0.35
-    if (rule := GATE_RULE[neuron.mode]) is not None:
+    if (rule := compiled_reset(neuron.mode).gate_rule) is not None:
         gate[:] = 0
         gate[0] = 1 if rule else -1
     return CompiledTable(alphabet, current.astype(np.float32), gate.astype(np.float32), neuron)

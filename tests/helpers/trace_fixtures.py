@@ -11,7 +11,8 @@ import numpy as np
 
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace, encode_texts
-from speak_neuro.neuron.reference import GATE_RULE, SOFT_RESETS, ResetMode, gated_lif_run
+from speak_neuro.neuron.reference import gated_lif_run
+from speak_neuro.neuron.resets import compiled_reset
 
 TEXTS = [
     "The cat sat on the mat, and the mat did not mind.",
@@ -28,7 +29,7 @@ TEXTS = [
 def make_trace(
     texts: list[str] | None = None,
     *,
-    mode: ResetMode = "gated",
+    mode: str = "gated",
     width: int = 6,
     seed: int = 0,
     grid: bool = True,
@@ -53,9 +54,9 @@ def make_trace(
     features = np.where(valid[..., None], features, 0).astype(np.float32)
     weight, bias = weight.astype(np.float32), bias.astype(np.float32)
     named = {"decay": 1.0, "gain": 1.0, "threshold": 1.0, "reset_potential": 0.0, "reset_scale": 0.8, **constants}
-    if GATE_RULE[mode] is not None:
-        weight[1], bias[1] = 0, 1 if GATE_RULE[mode] else -1
-    if not SOFT_RESETS[mode]:
+    if compiled_reset(mode).gate_rule is not None:
+        weight[1], bias[1] = 0, 1 if compiled_reset(mode).gate_rule else -1
+    if not compiled_reset(mode).soft:
         named["reset_scale"] = 0.0
     scalars = {name: np.float32(value) for name, value in named.items()}
     exported = ExportedNeuron(

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from neuron_cases import NeuronCase, neuron_cases
 
-from speak_neuro.neuron import functional
-from speak_neuro.neuron.functional import choose_backend, gated_lif_scan, gated_lif_step, spike
-from speak_neuro.neuron.fused import dispatch as kernels
-from speak_neuro.neuron.reference import GATE_RULE, RESET_MODES, SOFT_RESETS, NeuronParameters
-from speak_neuro.testing import NeuronCase, assert_runs_equal, assert_spikes_equal, neuron_cases
+from speak_neuro.neuron import backends
+from speak_neuro.neuron.backends import choose_backend
+from speak_neuro.neuron.functional import gated_lif_scan, gated_lif_step
+from speak_neuro.neuron.reference import NeuronParameters
+from speak_neuro.neuron.resets import RESETS, compiled_reset
+from speak_neuro.neuron.surrogates import spike
+from speak_neuro.testing import assert_runs_equal, assert_spikes_equal
 
 NAMES = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
@@ -85,14 +88,15 @@ def test_outputs_are_floats_zero_or_one():
 
 def stand_in(current, gate, state, valid, constants, *, mode, slope, detach):
     decay, gain, threshold, reset_potential, reset_scale = constants
-    soft = reset_scale * threshold if SOFT_RESETS[mode] else torch.zeros_like(threshold)
+    rule, subtracts = compiled_reset(mode)
+    soft = reset_scale * threshold if subtracts else torch.zeros_like(threshold)
     v = reset_potential.expand(current.shape[:1] + current.shape[2:]) if state is None else state
     spikes, membrane = [], []
     for t in range(current.shape[1]):
         u = decay * v + gain * current[:, t]
         smooth = torch.sigmoid(slope * (u - threshold))
         s = smooth + ((u >= threshold).double() - smooth).detach()
-        m = (gate[:, t] > 0).double() if GATE_RULE[mode] is None else torch.full_like(u, float(GATE_RULE[mode]))
+        m = (gate[:, t] > 0).double() if rule is None else torch.full_like(u, float(rule))
         in_reset = s.detach() if detach else s
         after = (1 - in_reset) * u + in_reset * (m * reset_potential + (1 - m) * (u - soft))
         if valid is not None:
@@ -129,7 +133,7 @@ def gradients_of(outputs, problem, with_state=True):
     return torch.autograd.grad(loss, inputs, materialize_grads=True, allow_unused=True)
 
 
-@pytest.mark.parametrize("mode", RESET_MODES)
+@pytest.mark.parametrize("mode", RESETS)
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize(("shape", "masked"), [((3, 17), False), ((2, 15, 3), True)])
 @pytest.mark.parametrize("with_state", [True, False])
@@ -228,7 +232,7 @@ def test_half_precision_is_computed_in_float32():
 
 def test_backend_is_chosen_explicitly(monkeypatch, caplog):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    functional._log_choice.cache_clear()
+    backends._log_choice.cache_clear()
     with caplog.at_level(logging.INFO, logger="speak_neuro"):
         assert choose_backend(cpu, torch.float32) == "numba"
         assert choose_backend(cpu, torch.float32) == "numba"
@@ -243,7 +247,7 @@ def test_backend_is_chosen_explicitly(monkeypatch, caplog):
         choose_backend(cpu, torch.float64, "numba")
     with pytest.raises(ValueError, match=r"current has type torch\.int64"):
         choose_backend(cpu, torch.int64)
-    monkeypatch.setattr(kernels, "numba_available", lambda: False)
+    monkeypatch.setattr(backends, "available", lambda package: False)
     assert choose_backend(cpu, torch.float32) == "loop"
     with pytest.raises(ValueError, match="pip install numba"):
         choose_backend(cpu, torch.float32, "numba")

@@ -10,22 +10,23 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from neuron_cases import (
+    CURRENT_KINDS,
+    NeuronCase,
+    adversarial_currents,
+    assert_gradients_close,
+    neuron_cases,
+    run_scan,
+    scan_gradients,
+)
 from scripts import load
 
 from speak_neuro.neuron.functional import gated_lif_scan
 from speak_neuro.neuron.fused import dispatch as kernels
 from speak_neuro.neuron.fused import numba_engine
-from speak_neuro.neuron.reference import RESET_MODES, NeuronParameters, gated_lif_run
-from speak_neuro.testing import (
-    CURRENT_KINDS,
-    NeuronCase,
-    adversarial_currents,
-    assert_gradients_close,
-    assert_runs_equal,
-    neuron_cases,
-    run_scan,
-    scan_gradients,
-)
+from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
+from speak_neuro.neuron.resets import RESETS
+from speak_neuro.testing import assert_runs_equal
 
 
 @settings(deadline=None, max_examples=150)
@@ -46,7 +47,7 @@ def test_fused_forward_on_adversarial_currents(kind, length):
         valid = np.arange(length) < rng.integers(0, length + 1, shape[0])[:, None]
         state = rng.normal(size=lanes).astype(np.float32)
         current = adversarial_currents(shape, length, kind)
-        for mode in RESET_MODES:
+        for mode in RESETS:
             for decay, gain, scale in ((1, 1, 0.75), (0.9, 1.1, 0.8)):
                 parameters = NeuronParameters(decay=decay, gain=gain, reset_scale=scale, mode=mode)
                 for case in (
@@ -56,7 +57,7 @@ def test_fused_forward_on_adversarial_currents(kind, length):
                     assert_runs_equal(run_scan(case, "numba"), case.run())
 
 
-@pytest.mark.parametrize("mode", RESET_MODES)
+@pytest.mark.parametrize("mode", RESETS)
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("shape", [(5, 65), (4, 1), (37, 35), (3, 33, 1), (2, 64, 5), (2, 40, 20), (2, 17, 40)])
 @pytest.mark.parametrize("masked", [False, True])
@@ -177,7 +178,7 @@ def test_lanes_are_cut_without_loss(monkeypatch):
 
 SMOKE = """
 import torch
-from speak_neuro import numba_kernels
+from speak_neuro.neuron.fused import numba_kernels
 from speak_neuro.neuron.functional import gated_lif_scan
 x = torch.full((2, 5), 0.5, requires_grad=True)
 output = gated_lif_scan(x, torch.ones(2, 5), backend="numba")

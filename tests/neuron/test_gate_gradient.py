@@ -11,7 +11,8 @@ import torch
 
 from speak_neuro.neuron.functional import gated_lif_scan
 from speak_neuro.neuron.module import GatedLeaky
-from speak_neuro.neuron.reference import SOFT_RESETS, NeuronParameters, gated_lif_run
+from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
+from speak_neuro.neuron.resets import compiled_reset
 
 SLOPE, GATE_SLOPE = 4.0, 1.5
 CONSTANTS: dict[str, float] = {
@@ -31,7 +32,7 @@ def smoothed_loss(current, gate, mode, valid, weights, hard_run) -> float:
     """
     membrane, spikes, logits = hard_run
     p = CONSTANTS
-    soft = p["reset_scale"] * p["threshold"] if SOFT_RESETS[mode] else 0.0
+    soft = p["reset_scale"] * p["threshold"] if compiled_reset(mode).soft else 0.0
     v = np.full(current.shape[:1] + current.shape[2:], p["reset_potential"])
     total = 0.0
     for t in range(current.shape[1]):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from neuron_cases import NeuronCase, neuron_cases
 
-from speak_neuro.neuron.reference import RESET_MODES, NeuronParameters, gated_lif_run, gated_lif_step, hard_reset_mask
-from speak_neuro.testing import NeuronCase, assert_bits_equal, assert_runs_equal, assert_spikes_equal, neuron_cases
+from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run, gated_lif_step
+from speak_neuro.neuron.resets import RESETS
+from speak_neuro.testing import assert_bits_equal, assert_runs_equal, assert_spikes_equal
 
 SOFT, HARD = -1.0, 1.0
 JUST_BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
@@ -240,16 +242,20 @@ def test_padding_holds_the_state_and_never_spikes(case: NeuronCase):
 
 
 def test_gate_of_every_mode():
+    """What a spike at u = 3 leaves, gate shut, shut (-0), shut (0), open by the least number, open."""
     logits = np.float32([-1, -0.0, 0, 1e-45, 1])
-    open_gate = [False, False, False, True, True]
+    hard, soft, none = np.float32(-0.5), np.float32(3) - np.float32(1.6), np.float32(3)
     expected = {
-        "gated": open_gate,
-        "hard": [True] * 5,
-        "soft": [False] * 5,
-        "none": [False] * 5,
-        "hard/none": open_gate,
+        "gated": [soft, soft, soft, hard, hard],
+        "hard": [hard] * 5,
+        "soft": [soft] * 5,
+        "none": [none] * 5,
+        "hard/none": [none, none, none, hard, hard],
     }
-    assert {mode: hard_reset_mask(logits, mode).tolist() for mode in RESET_MODES} == expected
+    for mode in RESETS:
+        neuron = NeuronParameters(threshold=2.0, reset_potential=-0.5, mode=mode)
+        state = gated_lif_step(np.full(5, 3, np.float32), logits, np.zeros(5, np.float32), neuron)[2]
+        assert state.tolist() == [float(value) for value in expected[mode]], mode
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch import nn
 
 import speak_neuro
 from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
-from speak_neuro.neuron.reference import RESET_MODES, gated_lif_run
+from speak_neuro.neuron.reference import gated_lif_run
+from speak_neuro.neuron.resets import RESETS
 from speak_neuro.testing import assert_bits_equal, assert_runs_equal, assert_spikes_equal
 
 
@@ -57,7 +58,7 @@ def test_modes_without_a_gate_need_one_input(mode) -> None:
     assert_runs_equal(module(current), module(current, gate))
 
 
-@pytest.mark.parametrize("mode", RESET_MODES)
+@pytest.mark.parametrize("mode", RESETS)
 @pytest.mark.parametrize("shape", [(), (4,), (4, 3), (4, 3, 2)])
 def test_cells_step_as_sequences_do_whatever_the_shape(mode, shape) -> None:
     neurons = shape[0] if shape else 1

@@ -14,21 +14,22 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
-from speak_neuro.neuron import functional
-from speak_neuro.neuron.functional import choose_backend, gated_lif_scan
-from speak_neuro.neuron.fused import dispatch as kernels
-from speak_neuro.neuron.reference import RESET_MODES, NeuronParameters
-from speak_neuro.testing import (
+from neuron_cases import (
     CURRENT_KINDS,
     NeuronCase,
     adversarial_currents,
     assert_gradients_close,
-    assert_runs_equal,
     neuron_cases,
     run_scan,
     scan_gradients,
 )
+
+from speak_neuro.neuron import backends
+from speak_neuro.neuron.backends import choose_backend
+from speak_neuro.neuron.functional import gated_lif_scan
+from speak_neuro.neuron.reference import NeuronParameters
+from speak_neuro.neuron.resets import RESETS
+from speak_neuro.testing import assert_runs_equal
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -61,7 +62,7 @@ def test_forward_on_adversarial_currents(kind):
         case = NeuronCase(
             adversarial_currents(full, length, kind),
             rng.normal(size=full).astype(np.float32),
-            NeuronParameters(decay=0.9, gain=1.1, mode=RESET_MODES[length % 5]),
+            NeuronParameters(decay=0.9, gain=1.1, mode=list(RESETS)[length % 5]),
             rng.normal(size=lanes).astype(np.float32),
             np.arange(length) < rng.integers(0, length + 1, rows)[:, None],
         )
@@ -69,7 +70,7 @@ def test_forward_on_adversarial_currents(kind):
 
 
 @kernel_test
-@pytest.mark.parametrize("mode", RESET_MODES)
+@pytest.mark.parametrize("mode", RESETS)
 @pytest.mark.parametrize(("shape", "masked", "detach"), [((5, 35), True, False), ((2, 18, 33), False, True)])
 def test_gradients_are_the_loops(mode, shape, masked, detach):
     rng = np.random.default_rng(7)
@@ -89,7 +90,7 @@ def test_gradients_are_the_loops(mode, shape, masked, detach):
         valid=rng.random(shape[:2]) > 0.25 if masked else None,
     )
     weights = [torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in (shape, shape, lanes)]
-    for used in ([0, 1, 2], [0], [1], [2]) if not INTERPRETED else ([0, 1, 2], [RESET_MODES.index(mode) % 3]):
+    for used in ([0, 1, 2], [0], [1], [2]) if not INTERPRETED else ([0, 1, 2], [list(RESETS).index(mode) % 3]):
 
         def loss(output, used=used):
             return sum((output[i] * weights[i].to(output[i].device)).sum() for i in used)
@@ -221,17 +222,17 @@ def test_on_the_cpu_it_is_refused():
 
 
 def test_the_default_takes_each_devices_kernel(monkeypatch, caplog):
-    functional._log_choice.cache_clear()
+    backends._log_choice.cache_clear()
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(kernels, "triton_available", lambda: True)
+    monkeypatch.setattr(backends, "available", lambda package: True)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    with caplog.at_level("INFO", logger="speak_neuro.neuron.functional"):
+    with caplog.at_level("INFO", logger="speak_neuro.neuron.backends"):
         assert choose_backend(cuda, torch.float32) == "triton"
         assert choose_backend(cuda, torch.float64) == "loop"
         assert choose_backend(cpu, torch.float32) == "numba"
         assert choose_backend(torch.device("meta"), torch.float32) == "loop"
     assert "gated LIF scan on cuda, torch.float32: backend triton" in caplog.text
-    monkeypatch.setattr(kernels, "triton_available", lambda: False)
+    monkeypatch.setattr(backends, "available", lambda package: package != "triton")
     assert choose_backend(cuda, torch.float32) == "loop"
     with pytest.raises(ValueError, match="needs the package triton"):
         choose_backend(cuda, torch.float32, "triton")

@@ -19,43 +19,76 @@ At a masked position v and u are the carried state, so dL/dv_{t-1} = dL/dv_t + G
 gradient.
 Only the membrane is stored between the passes: spikes and carried states are recomputed from it, exactly.
 
-Two engines do this, alike in shape: `numba_engine` on the CPU, `triton_kernels` on CUDA devices. Each compiles on first
-use.
+`ENGINES` names the engines that do this, alike in shape: `numba_engine` on the CPU, `triton_kernels` on CUDA devices.
+Each compiles on first use.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from speak_neuro.neuron.fused import numba_engine
-from speak_neuro.neuron.fused.interface import Gradients, ScanInputs, Settings
+from speak_neuro.neuron.fused.interface import ScanInputs, Settings
+
+
+class Engine(NamedTuple):
+    """A fused engine: a module with `run_forward` and `run_backward`, loaded when it is first used."""
+
+    module: str
+    package: str
+    """What has to be installed."""
+    device: str
+    """The type of device that `auto` takes it on."""
+    place: str
+    """That device in words."""
+    installed: Callable[[], bool] = lambda: True
+    """Whether torch was built for the device."""
+    elsewhere: Callable[[], bool] = lambda: False
+    """Whether it runs on other devices too, where it is asked for by name."""
+
+
+def interpreting() -> bool:
+    """Whether Triton, once imported, runs kernels in its interpreter."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
+
+
+ENGINES: dict[str, Engine] = {
+    "numba": Engine("speak_neuro.neuron.fused.numba_engine", "numba", "cpu", "the CPU"),
+    "triton": Engine(
+        "speak_neuro.neuron.fused.triton_kernels",
+        "triton",
+        "cuda",
+        "CUDA devices",
+        installed=lambda: bool(torch.version.cuda),
+        elsewhere=interpreting,
+    ),
+}
 
 
 @functools.cache
-def numba_available() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-@functools.cache
-def triton_available() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def available(package: str) -> bool:
+    """Whether `package` is installed."""
+    return importlib.util.find_spec(package) is not None
 
 
 def fused_scan(
     current: Tensor, gate_logit: Tensor, state: Tensor, valid: Tensor | None, constants: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes and membrane (B, L) or (B, L, N) and the final state (B,) or (B, N), by the engine `settings` names."""
+    result: tuple[Tensor, Tensor, Tensor]
     if torch.is_grad_enabled() and _wanted(current, gate_logit, state, constants, settings):
-        result: tuple[Tensor, Tensor, Tensor] = _FusedScan.apply(current, gate_logit, state, valid, constants, settings)
+        result = _FusedScan.apply(current, gate_logit, state, valid, constants, settings)
         return result
-    return _engine(settings)[0](ScanInputs(current, gate_logit, state, valid, constants), settings)
+    result = _engine(settings).run_forward(ScanInputs(current, gate_logit, state, valid, constants), settings)
+    return result
 
 
 def _wanted(current: Tensor, gate_logit: Tensor, state: Tensor, constants: Tensor, settings: Settings) -> bool:
@@ -69,7 +102,7 @@ class _FusedScan(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         settings: Settings = arguments[5]
         inputs = ScanInputs(*arguments[:5])
-        spikes, membrane, carried = _engine(settings)[0](inputs, settings)
+        spikes, membrane, carried = _engine(settings).run_forward(inputs, settings)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, membrane)
@@ -83,15 +116,11 @@ class _FusedScan(torch.autograd.Function):
         settings: Settings = ctx.settings
         if not ctx.needs_input_grad[1] or settings.gate_rule is not None:
             settings = settings._replace(gate_slope=0.0)
-        found = _engine(settings)[1](inputs, membrane, *outputs, settings, ctx.needs_input_grad[4])
+        found = _engine(settings).run_backward(inputs, membrane, *outputs, settings, ctx.needs_input_grad[4])
         return found.current, found.gate_logit, found.state, None, found.constants, None
 
 
-def _engine(settings: Settings) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor]], Callable[..., Gradients]]:
-    """The two passes: (inputs, settings) -> spikes, membrane, state, and
-    (inputs, membrane, grad_spikes, grad_membrane, grad_state, settings, sum_constants) -> Gradients."""
-    if settings.backend == "numba":
-        return numba_engine.run_forward, numba_engine.run_backward
-    from speak_neuro.neuron.fused import triton_kernels
-
-    return triton_kernels.run_forward, triton_kernels.run_backward
+def _engine(settings: Settings) -> Any:
+    """A module with the two passes: run_forward(inputs, settings) -> spikes, membrane, state, and
+    run_backward(inputs, membrane, grad_spikes, grad_membrane, grad_state, settings, sum_constants) -> Gradients."""
+    return importlib.import_module(ENGINES[settings.backend].module)

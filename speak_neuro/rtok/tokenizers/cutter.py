@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.neuron.reference import GATE_RULE
+from speak_neuro.neuron.resets import compiled_reset
 from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.text.normalise import WORD, normalise_with_spans
 from speak_neuro.rtok.tokenizers.speak import FRAMEWORK, CharacterTokenizer
@@ -31,7 +31,7 @@ def table_of(tokenizer: CharacterTokenizer) -> CompiledTable:
     """The table of a trained tokenizer: current and gate of each character, the reset mode in the gate."""
     current, gate = tokenizer.table().detach().float().cpu().numpy().T[:, None].copy()
     neuron = tokenizer.boundary.neuron
-    rule = GATE_RULE[neuron.mode]
+    rule = compiled_reset(neuron.mode).gate_rule
     if rule is not None:
         gate[:] = 1 if rule else -1
     about = {"framework": FRAMEWORK, "convention": "opens"}
