@@ -29,7 +29,7 @@ SMOKE = RunConfig(
         window=256,
         tokenizer_learning_rate=5e-4,
         reset_positive_weight=2.0,
-        evaluate_every=100,
+        evaluate_every=200,
     ),
 )
 

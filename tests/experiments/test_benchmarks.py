@@ -18,7 +18,7 @@ MICRO = RunConfig(
     model=ModelConfig(width=16, heads=2, inner=16, pre_layers=1, shortened_layers=1, post_layers=1),
     training=TrainingConfig(batch=2, window=32, warmup=1, learning_rate=1e-2),
 )
-NAMES = ("step_setup", "hourglass", "step", "profile_step", "plot")
+NAMES = ("step_setup", "hourglass", "step", "precision", "profile_step", "plot")
 
 
 @pytest.fixture
@@ -110,3 +110,15 @@ def test_help_loads_nothing_heavy(name):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_bench_precision_compares_both_arithmetics(scripts, monkeypatch, capsys, tmp_path):
+    flags = ["--sizes", "tiny", "--repeats", "1", "--json", str(tmp_path / "precision.json")]
+    assert scripts["precision"].main(flags) == 0
+    size = json.loads((tmp_path / "precision.json").read_text(encoding="utf-8"))["metrics"]["sizes"]["tiny"]
+    assert size["ratio"] == pytest.approx(size["float32_ms"] / size["bfloat16_ms"])
+    assert 0 < size["first_loss_difference"] < 0.02, "two arithmetics, of the same weights"
+    assert size["evaluation_in_steps"] > size["windows_in_steps"] > 0
+    monkeypatch.setattr(scripts["precision"], "TOLERANCE", 0.0)
+    assert scripts["precision"].main(flags) == 1
+    assert "the first losses differ by" in capsys.readouterr().err
