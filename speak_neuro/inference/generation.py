@@ -91,6 +91,7 @@ class Generation:
         self.alphabet, self.sampling, self.context = alphabet, sampling, context
         self.model = engine.system.language_model
         self.device = engine.device
+        self._characters = alphabet.decode_lossy(range(len(alphabet)))
         self.texts = list(prompts)
         ids = [alphabet.encode(prompt) for prompt in prompts]
         self._steps = BoundarySteps(engine, ids)
@@ -127,7 +128,7 @@ class Generation:
         chosen = [choose(row, d.random(), self.sampling) for row, d in zip(scores, self._draws, strict=True)]
         for row, character in enumerate(chosen):
             self.ids[row].append(character)
-            self.texts[row] += self.alphabet.decode_lossy([character])
+            self.texts[row] += self._characters[character]
         closes = self._steps.step(chosen)
         for spikes, fired in zip(self.spikes, closes.tolist(), strict=True):
             spikes.append(fired)

@@ -13,8 +13,10 @@ Shapes: B rows, C room for positions, H heads, d head width, D = H d, V alphabet
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from speak_neuro.model.attention import RelativeAttention, distance_sinusoids
@@ -26,7 +28,7 @@ ROOM = 64
 
 
 class LayerCache:
-    """Keys and values (2, B, H, C, d) and the keys of the distances 0, ..., C - 1 (H, C, d) of one attention layer."""
+    """Keys and values (2, B, H, C, d) and the keys of the distances C - 1, ..., 0 (H, C, d) of one attention layer."""
 
     def __init__(self, attention: RelativeAttention, rows: int, room: int, like: Tensor) -> None:
         shape = (rows, attention.heads, room, attention.query_key_value.in_features // attention.heads)
@@ -36,8 +38,8 @@ class LayerCache:
 
     def _distances(self, room: int, like: Tensor) -> Tensor:
         width = self.attention.query_key_value.in_features
-        ascending = distance_sinusoids(room, width, like.device)[:-1].flip(0)
-        return self.attention.project_distances(ascending.to(like.dtype)).contiguous()
+        sinusoids = distance_sinusoids(room, width, like.device)[:-1]
+        return self.attention.project_distances(sinusoids.to(like.dtype)).contiguous()
 
     def grow(self, room: int) -> None:
         """Make place for `room` positions."""
@@ -52,6 +54,21 @@ class LayerCache:
         )
 
 
+class _Step(NamedTuple):
+    """Where the next position of each row goes."""
+
+    rows: Tensor | None
+    """(b,) the rows that go on; None for all."""
+    place: Tensor | int
+    """(b,) each row's positions so far, or one number for all."""
+    length: int
+    """n, the keys that are looked at."""
+    columns: Tensor | None
+    """(b, H, n) where in `LayerCache.distances` each key's distance is; None where it is the last n in order."""
+    future: Tensor | None
+    """(b, 1, n) true where a row has no such key."""
+
+
 class StackCache:
     """A `LayerStack`'s memory of the positions that it has seen, and its next step."""
 
@@ -64,6 +81,7 @@ class StackCache:
         self.layers = layers
         self.caches = [LayerCache(layer.attention, rows, self.room, content_bias) for layer in layers]
         self._most = 0
+        self._even = True  # all rows have as many positions
 
     def _reserve(self, positions: int) -> None:
         if positions > self.room:
@@ -76,6 +94,7 @@ class StackCache:
         length = hidden.shape[1]
         self._reserve(length)
         self.counts, self._most = counts.clone(), length
+        self._even = bool((counts == length).all())
         sinusoids = distance_sinusoids(length, hidden.shape[2], hidden.device).to(hidden.dtype)
         for layer, cache in zip(self.layers, self.caches, strict=True):
 
@@ -90,43 +109,58 @@ class StackCache:
         return hidden
 
     def step(self, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
-        """One more position of the rows `rows` (b,), or of all: (b, D) -> (b, D)."""
+        """One more position of the rows `rows` (b,), ascending, or of all: (b, D) -> (b, D)."""
+        if rows is not None and len(rows) == len(self.counts):
+            rows = None
+        self._even = self._even and rows is None
         self._most += 1
         self._reserve(self._most)
-        if rows is None:
-            rows = torch.arange(len(self.counts), device=self.counts.device)
-        place = self.counts[rows]
-        self.counts[rows] = place + 1
-        length = self._most
-        apart = place[:, None] - torch.arange(
-            length, device=place.device
-        )  # distance to each key, below 0 where none is
-        future = (apart < 0)[:, None]
-        apart = apart.clamp_min(0)[:, None].expand(-1, self.content_bias.shape[0], -1)
+        step = self._next_of_all() if self._even else self._next_of(rows)
         hidden = hidden.unsqueeze(1)
         for layer, cache in zip(self.layers, self.caches, strict=True):
 
             def attention(seen: Tensor, cache: LayerCache = cache) -> Tensor:
-                return self._attend(cache, seen, rows, place, apart, future)
+                return self._attend(cache, seen, step)
 
             hidden = layer.around(hidden, attention)
         return hidden.squeeze(1)
 
-    def _attend(
-        self, cache: LayerCache, seen: Tensor, rows: Tensor, place: Tensor, apart: Tensor, future: Tensor
-    ) -> Tensor:
+    def _next_of_all(self) -> _Step:
+        """Rows of one length: no row's past needs to be looked for."""
+        self.counts += 1
+        return _Step(None, self._most - 1, self._most, None, None)
+
+    def _next_of(self, rows: Tensor | None) -> _Step:
+        """Rows of several lengths."""
+        if rows is None:
+            rows = torch.arange(len(self.counts), device=self.counts.device)
+        place = self.counts[rows]
+        self.counts[rows] = place + 1
+        # Distance to each key, below 0 where there is none.
+        apart = (place[:, None] - torch.arange(self._most, device=place.device))[:, None]
+        columns = self.room - 1 - apart.clamp_min(0).expand(-1, self.content_bias.shape[0], -1)
+        return _Step(rows, place, self._most, columns, apart < 0)
+
+    def _attend(self, cache: LayerCache, seen: Tensor, step: _Step) -> Tensor:
         """The attention of one position of each row: (b, 1, D) -> (b, 1, D)."""
-        projected = cache.attention.query_key_value(seen).view(len(rows), 3, cache.attention.heads, -1)
+        attention, length = cache.attention, step.length
+        projected = attention.query_key_value(seen).view(len(seen), 3, attention.heads, -1)
         query = projected[:, 0]  # (b, H, d)
-        cache.kept[:, rows, :, place] = projected[:, 1:]
-        length, whole = apart.shape[2], len(rows) == len(self.counts)
-        keys, values = (cache.kept[:, :, :, :length] if whole else cache.kept[:, rows, :, :length]).unbind()
-        content = (query + self.content_bias).unsqueeze(2) @ keys.transpose(2, 3)  # (b, H, 1, n)
-        towards = (query + self.distance_bias).transpose(0, 1) @ cache.distances[:, :length].transpose(1, 2)
-        scores = content.squeeze(2) + towards.transpose(0, 1).gather(2, apart)
-        weights = (scores / math.sqrt(query.shape[2])).masked_fill(future, -math.inf).softmax(-1)
-        read = (weights.unsqueeze(2) @ values).flatten(1)
-        return cache.attention.output(read).unsqueeze(1)  # type: ignore[no-any-return]
+        if step.rows is None:
+            cache.kept[:, :, :, step.place] = projected[:, 1:].transpose(0, 1)
+            keys, values = cache.kept[:, :, :, :length].unbind()
+        else:
+            cache.kept[:, step.rows, :, step.place] = projected[:, 1:]
+            whole = len(seen) == len(self.counts)
+            keys, values = (cache.kept[:, :, :, :length] if whole else cache.kept[:, step.rows, :, :length]).unbind()
+        distances = cache.distances[:, self.room - length :] if step.columns is None else cache.distances
+        towards = (query + self.distance_bias).transpose(0, 1) @ distances.transpose(1, 2)
+        towards = towards.transpose(0, 1) / math.sqrt(query.shape[2])  # (b, H, n)
+        if step.columns is not None and step.future is not None:
+            towards = towards.gather(2, step.columns).masked_fill(step.future, -math.inf)
+        content = (query + self.content_bias).unsqueeze(2)  # (b, H, 1, d)
+        read = F.scaled_dot_product_attention(content, keys, values, attn_mask=towards.unsqueeze(2))
+        return attention.output(read.flatten(1)).unsqueeze(1)  # type: ignore[no-any-return]
 
 
 class HourglassStepper:
