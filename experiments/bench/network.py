@@ -16,7 +16,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,39 +47,69 @@ def bench(arguments: argparse.Namespace) -> int:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
     rng = np.random.default_rng(0)
     current = (rng.integers(0, 9, (64, arguments.lanes)) / 8).astype(np.float32)
-    spikes = {kind: measure(kind, current, 64)[1] for kind in KINDS}
+    gate = {kind: measure(kind, current, 64) for kind in KINDS}
     for kind in KINDS[:2]:
-        if not np.array_equal(spikes[kind], spikes["stock"]) or not spikes[kind].any():
+        if not np.array_equal(gate[kind].spikes, gate["stock"].spikes) or not gate[kind].spikes.any():
             raise SpeakError(f"{kind} and Lava's LIF spike at different steps: nothing is timed")
-    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for _ in range(arguments.repeats):
-        for kind in KINDS:
-            seconds[kind].append(measure(kind, current, arguments.steps)[0])
+    runs: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for turn in range(arguments.repeats):
+        for kind in KINDS[turn % len(KINDS) :] + KINDS[: turn % len(KINDS)]:  # none always follows the same other
+            short, long = measure(kind, current, 64), measure(kind, current, arguments.steps + 64)
+            runs[kind].append((long.seconds - short.seconds, long.processor - short.processor))
     metrics: dict[str, Any] = {"lanes": arguments.lanes, "layers": 2, "steps": arguments.steps}
     for kind in KINDS:
-        median = statistics.median(seconds[kind])
-        ratio = statistics.median(a / b for a, b in zip(seconds[kind], seconds["stock"], strict=True))
-        rate = 2 * arguments.lanes * arguments.steps / median
-        metrics[kind] = {"seconds": seconds[kind], "steps_per_second": arguments.steps / median, "ratio": ratio}
-        metrics[kind]["neuron_steps_per_second"] = rate
+        metrics[kind] = summary(runs[kind], runs["stock"], arguments)
+        metrics[kind]["arithmetic_microseconds"] = gate[kind].arithmetic * 1e6
+        row = metrics[kind]
         print(
-            f"{kind:11s} {arguments.steps / median:7.0f} steps/s, {rate / 1e6:5.2f} million neuron steps/s, "
-            f"{ratio:.2f} of the stock LIF's time"
+            f"{kind:11s} {row['steps_per_second']:7.0f} steps/s, {row['neuron_steps_per_second'] / 1e6:5.2f} million "
+            f"neuron steps/s, {row['ratio']:.2f} of the stock LIF's time, {row['processor_ratio']:.2f} of its "
+            f"processor time; its first layer's own arithmetic takes {row['arithmetic_microseconds']:.1f} us a step"
         )
     if arguments.json is not None:
         write_json(arguments.json, result_record(arguments.command_line, metrics))
     return 0
 
 
-def measure(kind: str, current: Any, steps: int) -> tuple[float, Any]:
-    """Seconds of `steps` steps in Lava, and the second layer's spikes."""
+class Measured(NamedTuple):
+    """One run in Lava."""
+
+    seconds: float
+    processor: float
+    """Seconds of all its processes."""
+    spikes: Any
+    """The second layer's, the first 64 steps."""
+    arithmetic: float
+    """Processor seconds of one step of the first layer without Lava around it."""
+
+
+def measure(kind: str, current: Any, steps: int) -> Measured:
+    """`steps` steps in Lava."""
     from speak_neuro.sim.runner import run_job
 
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     job = {"kind": np.asarray(kind), "steps": np.asarray(steps), "current": current}
     found = run_job(job, timeout=300, worker="network_worker").arrays
-    return float(found["seconds"]), found["spikes"]
+    return Measured(float(found["seconds"]), float(found["processor"]), found["spikes"], float(found["arithmetic"]))
+
+
+def summary(
+    runs: list[tuple[float, float]], stock: list[tuple[float, float]], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Medians of one kind, and of its ratios to the stock run of the same turn."""
+    rate = arguments.steps / statistics.median(seconds for seconds, _ in runs)
+    ratios, processor_ratios = (
+        statistics.median(own[part] / other[part] for own, other in zip(runs, stock, strict=True)) for part in (0, 1)
+    )
+    return {
+        "seconds": [seconds for seconds, _ in runs],
+        "processor_seconds": [processor for _, processor in runs],
+        "steps_per_second": rate,
+        "neuron_steps_per_second": 2 * arguments.lanes * rate,
+        "ratio": ratios,
+        "processor_ratio": processor_ratios,
+    }
 
 
 if __name__ == "__main__":
