@@ -34,6 +34,8 @@ GRAPHS = ("native", "lowered", "approximate", "folded", "network")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="readers.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS), help="(default: all)")
+    parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=list(GRAPHS), help="(default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     return run_command(parser, table, argv)
 
@@ -45,15 +47,15 @@ def table(arguments: argparse.Namespace) -> int:
     warnings.simplefilter("ignore")
     found: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = {name: case(name, Path(folder)) for name in GRAPHS}
-        for reader, (package, run) in READERS.items():
-            if importlib.util.find_spec(package) is None:
-                continue
-            found[reader] = {name: cell(run, *cases[name]) for name in GRAPHS}
-    width = max(len(reader) for reader in found)
-    print(" " * width, *(f"{name:>18s}" for name in GRAPHS))
+        cases = {name: case(name, Path(folder)) for name in arguments.graphs}
+        for reader in arguments.readers:
+            package, run = READERS[reader]
+            if importlib.util.find_spec(package) is not None:
+                found[reader] = {name: cell(run, *made) for name, made in cases.items()}
+    width = max(map(len, found), default=0)
+    print(" " * width, *(f"{name:>18s}" for name in cases))
     for reader, cells in found.items():
-        print(f"{reader:{width}s}", *(f"{cells[name][:18]:>18s}" for name in GRAPHS))
+        print(f"{reader:{width}s}", *(f"{cells[name][:18]:>18s}" for name in cases))
     if arguments.json is not None:
         write_json(arguments.json, result_record(arguments.command_line, {"readers": found}))
     return 0
@@ -197,6 +199,15 @@ def sinabs_adapted(path: Path, x: Any) -> Any:
     return sinabs_run(sinabs.from_nir(read(path), batch_size=BATCH), x)
 
 
+def rockpool_own(path: Path, x: Any) -> Any:
+    import torch
+    from rockpool.nn.modules import from_nir
+
+    with torch.no_grad():
+        out = from_nir(read(path))(torch.from_numpy(x))
+    return (out[0] if isinstance(out, tuple) else out).numpy()
+
+
 def snntorch_own(path: Path, x: Any) -> Any:
     from snntorch.import_nir import import_from_nir
 
@@ -244,6 +255,7 @@ READERS: dict[str, tuple[str, Callable[[Path, Any], Any]]] = {
     "norse": ("norse", norse_own),
     "sinabs": ("sinabs", sinabs_own),
     "snntorch": ("snntorch", snntorch_own),
+    "rockpool": ("rockpool", rockpool_own),
     "sc-neurocore": ("sc_neurocore", sc_neurocore),
     "nirtorch + adapter": ("nirtorch", nirtorch_adapted),
     "norse + adapter": ("norse", norse_adapted),

@@ -34,7 +34,7 @@ from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 from speak_neuro.neuron.resets import compiled_reset, why_not_compiled
 
 Shape = tuple[int, ...]
-STATEFUL = (GatedLeaky, GatedLeakyCell, snntorch.Leaky, snntorch.Synaptic, snntorch.RLeaky, snntorch.RSynaptic)
+STATEFUL = (GatedLeaky, GatedLeakyCell, snntorch.Leaky, snntorch.Synaptic, snntorch.RLeaky)
 """Layers of neurons; the first value that they return is the spikes."""
 PASSES = (nn.Dropout, nn.Identity, nn.Dropout2d)
 
@@ -63,6 +63,17 @@ def piece_of(name: str, module: nn.Module, taken: Shape, given: Shape) -> Piece 
         f"{name} is a {type(module).__name__}, which NIR has no node for; allowed: "
         f"{', '.join(kind.__name__ for kind in _MAKERS)}, Dropout, Identity"
     )
+
+
+def check_runnable(module: nn.Module) -> None:
+    """Refuse a layer that no run of it can be compared with."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, snntorch.RSynaptic):
+            raise UnsupportedLayer(
+                f"{name or 'the module'}: snnTorch 1.0's RSynaptic never resets at the step of its spike, whatever "
+                "reset_delay says; allowed: Synaptic and a Linear(bias=False) that gets its spikes of the step before, "
+                "or RLeaky"
+            )
 
 
 def _array(value: torch.Tensor) -> npt.NDArray[Any]:
@@ -167,10 +178,6 @@ def _gated(name: str, module: Any, taken: Shape, given: Shape) -> Piece:
 def _check_snntorch(name: str, module: Any, delayed_zero: bool) -> str:
     """The reset mechanism of a layer of snnTorch's, if NIR has it."""
     kind = type(module).__name__
-    if kind == "RSynaptic":
-        raise UnsupportedLayer(
-            f"{name}: snnTorch 1.0's RSynaptic fails where it resets at once; allowed: RLeaky, Synaptic"
-        )
     mechanism = str(module.reset_mechanism)
     advice = "reset_mechanism='zero', reset_delay=False"
     if mechanism == "subtract":
@@ -239,11 +246,11 @@ def _synaptic(name: str, module: Any, taken: Shape, given: Shape) -> Piece:
         v_reset=np.zeros(given),
         w_in=w_in,
     )
-    return Piece(node, _recurrent(name, module, given))
+    return Piece(node)
 
 
 def _recurrent(name: str, module: Any, shape: Shape) -> Any:
-    """What leads from the spikes of RLeaky and RSynaptic back to their input."""
+    """What leads from the spikes of RLeaky back to its input."""
     inner = getattr(module, "recurrent", None)
     if inner is None:
         return None
@@ -260,7 +267,6 @@ _MAKERS: dict[type, Callable[[str, Any, Shape, Shape], Piece]] = {
     snntorch.Leaky: _leaky,
     snntorch.RLeaky: _leaky,
     snntorch.Synaptic: _synaptic,
-    snntorch.RSynaptic: _synaptic,
     nn.Linear: _linear,
     nn.Conv1d: _conv,
     nn.Conv2d: _conv,

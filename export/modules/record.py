@@ -22,7 +22,7 @@ from speak_neuro.export.modules.nodes import STATEFUL
 from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 
 Array = npt.NDArray[Any]
-SNNTORCH = (snntorch.Leaky, snntorch.Synaptic, snntorch.RLeaky, snntorch.RSynaptic)
+SNNTORCH = (snntorch.Leaky, snntorch.Synaptic, snntorch.RLeaky)
 
 
 @dataclass

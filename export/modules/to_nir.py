@@ -22,7 +22,7 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.export.graphs.layers import LINEAR, Neurons, advance, start
 from speak_neuro.export.graphs.network import Network, network_of
 from speak_neuro.export.graphs.network_run import LayerRun
-from speak_neuro.export.modules.nodes import STATEFUL, Shape, UnsupportedLayer, piece_of
+from speak_neuro.export.modules.nodes import STATEFUL, Shape, UnsupportedLayer, check_runnable, piece_of
 from speak_neuro.export.modules.record import Record, record_run
 from speak_neuro.export.modules.trace import Signal, Wiring, trace
 
@@ -65,6 +65,7 @@ def reference_of(module: nn.Module, sample: Tensor) -> dict[str, LayerRun]:
 def _graph_and_reference(
     module: nn.Module, sample: Tensor, metadata: dict[str, str | int | float] | None
 ) -> tuple[nir.NIRGraph, dict[str, LayerRun]]:
+    check_runnable(module)
     wiring, record = trace(module), record_run(module, sample)
     if "" in record.outputs:  # the module is one layer
         record = replace(

@@ -23,23 +23,49 @@ def load(name: str) -> Any:
     return module
 
 
-@pytest.mark.slow
+def reader_cells(tmp_path: Path, *flags: str) -> dict[str, dict[str, str]]:
+    out = tmp_path / "readers.json"
+    assert load("readers").main(["--json", str(out), *flags]) == 0
+    cells: dict[str, dict[str, str]] = json.loads(out.read_text())["metrics"]["readers"]
+    return cells
+
+
+EXACT = ("native", "folded", "network")
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_adapters_run_every_graph_that_their_reader_can(tmp_path: Path, capsys: Any) -> None:
-    assert load("readers").main(["--json", str(tmp_path / "readers.json")]) == 0
-    cells = json.loads((tmp_path / "readers.json").read_text())["metrics"]["readers"]
-    exact = ("native", "folded", "network")
-    for reader in ("from_nir", "our interpreter", "nirtorch + adapter"):
-        assert [cells[reader][graph] for graph in exact] == ["exact"] * 3
-    for reader in ("norse + adapter", "sinabs + adapter", "Lava"):
+    torch_readers = ("nirtorch + adapter", "norse + adapter", "sinabs + adapter", "from_nir")
+    others = ("norse", "sinabs", "snntorch", "sc-neurocore", "our interpreter")
+    cells = reader_cells(tmp_path, "--readers", *torch_readers, *others, "--graphs", "native", "approximate", "network")
+    for reader in (*torch_readers, "our interpreter"):
         if reader in cells:
-            assert [cells[reader][graph] for graph in exact] == ["exact"] * 3
-    assert cells["from_nir"]["lowered"] == "exact"
-    if "norse + adapter" in cells:
-        assert cells["norse + adapter"]["lowered"] == "exact"
-    approximate = {row["approximate"] for name, row in cells.items() if name.endswith("adapter")}
+            assert [cells[reader][graph] for graph in ("native", "network")] == ["exact"] * 2
+    for reader in others[:-1]:
+        assert "exact" not in cells.get(reader, {}).values()
+    approximate = {cells[reader]["approximate"] for reader in torch_readers if reader in cells}
     assert len(approximate) == 1  # they agree about the stock neuron
+    assert all(share.endswith("% differ") for share in approximate)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lowered_and_the_folded_graph_run_in_readers_that_are_not_ours(tmp_path: Path, capsys: Any) -> None:
+    readers = ("sc-neurocore", "norse + adapter", "sinabs + adapter", "from_nir")
+    cells = reader_cells(tmp_path, "--readers", *readers, "--graphs", "lowered", "folded")
+    assert {row["lowered"] for row in cells.values()} == {"exact"}
+    assert {row["folded"] for reader, row in cells.items() if reader != "sc-neurocore"} == {"exact"}
+
+
+def test_nir_alone_refuses_the_native_graph(tmp_path: Path, capsys: Any) -> None:
+    cells = reader_cells(tmp_path, "--readers", "nir.read alone", "--graphs", "native", "lowered")
     assert "AssertionError" in cells["nir.read alone"]["native"]
+    assert "reads" in cells["nir.read alone"]["lowered"]
+
+
+@pytest.mark.lava
+def test_lava_runs_the_graphs_exactly(tmp_path: Path, capsys: Any) -> None:
+    cells = reader_cells(tmp_path, "--readers", "Lava", "--graphs", *EXACT)
+    assert [cells["Lava"][graph] for graph in EXACT] == ["exact"] * 3
 
 
 def test_the_gate_experiment_runs(tmp_path: Path, capsys: Any) -> None:

@@ -89,11 +89,7 @@ def test_read_back_by_sinabs(exported) -> None:
     pytest.importorskip("sinabs")
     from speak_neuro.export.readers import sinabs
 
-    name, module, sample, path = exported
-    if name in ("recurrent", "explicit"):
-        with pytest.raises(SpeakError, match="the graph is recurrent"):
-            sinabs.from_nir(read_graph(path), batch_size=len(sample))
-        return
+    _, module, sample, path = exported
     net = sinabs.from_nir(read_graph(path), batch_size=len(sample))
     with torch.no_grad():
         out = net(sample.flatten(0, 1))
@@ -152,6 +148,21 @@ def test_states_and_training_mode_are_left_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not any(layer._forward_hooks for layer in module.modules())
     assert "fire" not in vars(module[5])
+
+
+def test_why_rsynaptic_is_refused_and_what_stands_for_it() -> None:
+    """snnTorch 1.0's reset at once is none: the case "synaptic" spells the layer out with a Synaptic, which resets."""
+    layer = snntorch.RSynaptic(alpha=0.5, beta=0.5, linear_features=1, all_to_all=True, **ZERO)
+    torch.nn.init.zeros_(layer.recurrent.weight)
+    torch.nn.init.zeros_(layer.recurrent.bias)
+    zero = torch.zeros(1, 1)
+    spk, _, mem = layer(torch.full((1, 1), 2.0), zero, zero, zero)
+    assert spk.item() == 1
+    assert mem.item() == 2
+    _, _, mem = snntorch.Synaptic(alpha=0.5, beta=0.5, **ZERO)(torch.full((1, 1), 2.0), zero, zero)
+    assert mem.item() == 0
+    with pytest.raises(SpeakError, match=r"never resets at the step of its spike.*allowed: Synaptic and a Linear"):
+        to_nir(nn.Sequential(nn.Linear(1, 1), layer), torch.ones(2, 3, 1))
 
 
 def leaky(**options: Any) -> nn.Module:

@@ -88,6 +88,22 @@ class Explicit(nn.Module):
         return self.out(spk), spk, mem
 
 
+class RecurrentSynaptic(nn.Module):
+    """What snnTorch's RSynaptic is meant to be, spelt out with the Synaptic that can reset at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.back = nn.Linear(6, 10), nn.Linear(10, 10, bias=False)
+        self.lif = snntorch.Synaptic(alpha=0.6, beta=0.85, **ZERO)
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor, spk: Any = None, syn: Any = None, mem: Any = None) -> Any:
+        if spk is None:
+            spk = torch.zeros(len(x), 10)
+        spk, syn, mem = self.lif(self.fc(x) + self.back(spk), syn, mem)
+        return self.out(spk), spk, syn, mem
+
+
 def sample(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32))
 
@@ -104,6 +120,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "whole": (whole, (4, 30, 6)),
     "recurrent": (Recurrent, (4, 30, 6)),
     "explicit": (Explicit, (4, 30, 6)),
+    "synaptic": (RecurrentSynaptic, (4, 30, 6)),
 }
 
 
