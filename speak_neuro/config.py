@@ -84,6 +84,12 @@ class TokenizerConfig:
         choices=("none", "loihi2"),
         added=True,
     )
+    unpooling: str = option(
+        "read",
+        "how tokens are read back: as they are, or mixed by how sure their ends are: L_LM then trains the neuron",
+        choices=("read", "smooth"),
+        added=True,
+    )
     encoder_layers: int = option(1, "Linear-LayerNorm-GELU layers of the linear encoder", 1, 16, added=True)
     fixed_length: int = option(4, "characters per token", 1, added=True, systems=("fixed",))
     prior: float = option(
@@ -183,10 +189,11 @@ class TrainingConfig:
         added=True,
     )
     neuron_loss: str = option(
-        "membrane",
-        "how it imitates proxy spikes: L_mem on the potential (Eq. 14), or the spikes' likelihood, which is calibrated",
+        "spike",
+        "how it learns spikes: by their likelihood, which is calibrated, or by L_mem on the potential (Eq. 14); with "
+        "the information drive membrane means the current alone",
         choices=("membrane", "spike"),
-        added=True,
+        before="membrane",
     )
     target_sf: float = option(
         0.0,

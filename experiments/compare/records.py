@@ -61,6 +61,10 @@ class Record:
     tokens: int | None = None
     token_dependence: float | None = None
     """Bits per character that the model loses without any boundary."""
+    block_bpc: list[float] | None = None
+    """Test BPC of consecutive parts of the text."""
+    started_from: str | None = None
+    """The mixture from whose weights it branched."""
     gate_rate: float | None = None
     boundary_f1: float | None = None
     parameters_language_model: int | None = None
@@ -130,7 +134,12 @@ def read_folder(folder: Path, name: str) -> Record:
     described = read_json(folder / "config.json")
     alphabet = described.get("alphabet")
     vocabulary = vocabulary_size(alphabet)
-    return dataclasses.replace(record, vocabulary=vocabulary, curve=read_curve(folder / "metrics.jsonl"))
+    return dataclasses.replace(
+        record,
+        vocabulary=vocabulary,
+        started_from=described.get("started_from"),
+        curve=read_curve(folder / "metrics.jsonl"),
+    )
 
 
 def vocabulary_size(alphabet: Any) -> int | None:
@@ -156,6 +165,7 @@ class Measured(Strict):
     test_characters: Count | None = None
     test_tokens: Count | None = None
     test_gate_rate: Share | None = None
+    test_block_bpc: list[Amount] | None = None
     test_boundary_f1: Share | None = None
     parameters_language_model: Count | None = None
     parameters_tokenizer: Count | None = None
@@ -207,6 +217,7 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         characters=metrics.get("test_characters"),
         tokens=metrics.get("test_tokens"),
         token_dependence=metrics.get("test_token_dependence"),
+        block_bpc=metrics.get("test_block_bpc"),
         gate_rate=metrics.get("test_gate_rate"),
         boundary_f1=metrics.get("test_boundary_f1"),
         parameters_language_model=metrics.get("parameters_language_model"),

@@ -120,22 +120,25 @@ RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 # One share of the common training for each family; exemplars of 1,000 pieces have about the target's tokens themselves.
-INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667"
+INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667 --unpooling smooth"
 FAMILIES = {
     "whitespace": "--tokenizer whitespace",
     "dtp-unigram": "--tokenizer dtp-unigram",
     "dtp-entropy": "--tokenizer dtp-entropy",
-    "magnet": "--tokenizer magnet",
+    "magnet-started": "--tokenizer magnet --exemplar-steps 300",
     "hnet": "--tokenizer hnet",
     "speak": INFORMATION,
 }
 BRANCHES = {
-    **{name: (name, flags) for name, flags in FAMILIES.items()},
+    **{name: (name, flags.partition(" --exemplar-steps")[0]) for name, flags in FAMILIES.items()},
     "speak-hard": ("speak", f"{INFORMATION} --reset-mode hard"),
     "speak-soft": ("speak", f"{INFORMATION} --reset-mode soft"),
+    "speak-read": ("speak", f"{INFORMATION} --unpooling read"),
 }
-BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000"
-BRANCH_STEPS = 500
+BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 200000"
+OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --warmup 30"
+"""A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
+BRANCH_STEPS = 300
 """A quarter of the way: the common training is three times as long."""
 
 
@@ -174,7 +177,7 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
             Job(
                 out / suite / f"{name}-{seed}",
                 data,
-                tuple(shlex.split(f"--steps {steps or BRANCH_STEPS} {BRANCH_FLAGS} {flags} --seed {seed}")),
+                tuple(shlex.split(f"--steps {steps or BRANCH_STEPS} {BRANCH_FLAGS} {OWN_FLAGS} {flags} --seed {seed}")),
                 "compare-cpu",
                 out / "mixture" / str(seed) / member,
             )

@@ -92,6 +92,32 @@ def compare(values: Mapping[int, float], reference: Mapping[int, float]) -> Comp
     return Comparison(relative, len(seeds), found.mean, p, sign)
 
 
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction of the p-values of one family of tests: the k-th smallest of n times n - k + 1, not below the
+    one before it and not above 1."""
+    found, least = {}, 0.0
+    for place, name in enumerate(sorted(values, key=lambda name: values[name])):
+        least = max(least, min(1.0, (len(values) - place) * values[name]))
+        found[name] = least
+    return found
+
+
+def text_error(blocks: Mapping[int, Sequence[float]], reference: Mapping[int, Sequence[float]]) -> float | None:
+    """Standard error of a difference from the text alone: scores of consecutive blocks of the text, by seed.
+
+    The difference of each block, averaged over the seeds of both, is one draw: deviation / sqrt(blocks). None where no
+    seed has blocks in both, or where they are of two divisions of the text.
+    """
+    seeds = sorted(blocks.keys() & reference.keys())
+    counts = {len(part[seed]) for part in (blocks, reference) for seed in seeds}
+    if not seeds or len(counts) != 1 or min(counts) < 2:
+        return None
+    pairs = [zip(blocks[seed], reference[seed], strict=True) for seed in seeds]
+    differences = [[a - b for a, b in pair] for pair in pairs]
+    means = [statistics.fmean(each) for each in zip(*differences, strict=True)]
+    return statistics.stdev(means) / math.sqrt(len(means))
+
+
 def p_value(comparison: Comparison | None) -> str:
     """p of the paired t-test and of the sign test, and how many pairs; or why there is none."""
     if comparison is None:

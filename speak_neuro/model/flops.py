@@ -54,6 +54,18 @@ def forward_flops(
     return before, after + 2 * model.width * vocabulary * window
 
 
+def character_flops(config: RunConfig, vocabulary: int, parameters_tokenizer: int, shortening_factor: float) -> float:
+    """Reading one character of a window, averaged over it: the model at this SF, and what cuts the text."""
+    before, after = forward_flops(
+        config.model,
+        vocabulary,
+        config.training.window,
+        shortening_factor,
+        shortened=SYSTEMS.load(config.tokenizer.kind).shortens,
+    )
+    return (before + after) / config.training.window + 2.0 * parameters_tokenizer
+
+
 def step_flops(
     config: RunConfig,
     vocabulary: int,

@@ -57,13 +57,15 @@ class Run:
     alphabet: Alphabet
     record: dict[str, Any]
     """The rest of config.json: data, versions, commit, device."""
+    written: dict[str, Any]
+    """The settings as they stand in the file: without those that came later."""
     schema: int = SCHEMA_VERSION
 
     @property
     def identity(self) -> str:
         """What is trained on what: the same for all files of a run, however often it was resumed."""
-        config = to_dict(self.config)
-        kept = {part: config[part] for part in ("neuron", "tokenizer", "model")}
+        # As written, since a version with one more setting has to read the folder too.
+        kept = {part: self.written.get(part, {}) for part in ("neuron", "tokenizer", "model")}
         data = self.record.get("data")
         return digest_of({**kept, "seed": self.config.training.seed, "alphabet": self.alphabet.to_json(), "data": data})
 
@@ -111,7 +113,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     if schema >= WITH_DIGEST:
         check_digest(values, None, path, ADVICE)
     record = {key: value for key, value in values.items() if key not in ("schema", "config", "alphabet", DIGEST)}
-    return Run(Path(folder), config, alphabet, record, schema)
+    return Run(Path(folder), config, alphabet, record, values["config"], schema)
 
 
 def save_model(folder: Path, system: System) -> None:
@@ -139,7 +141,7 @@ def start_from(system: System, folder: Path, alphabet: Alphabet) -> None:
     for section in ("neuron", "tokenizer", "model"):
         theirs, ours = to_dict(getattr(run.config, section)), to_dict(getattr(config, section))
         for name, value in theirs.items():
-            if ours[name] != value and name != "reset_mode":  # which no weight knows of
+            if ours[name] != value and name not in ("reset_mode", "unpooling"):  # of which no weight knows
                 raise SpeakError(
                     f"{folder}: its {section}.{name} is {value}, this run's {ours[name]}; start from its like"
                 )

@@ -67,4 +67,5 @@ class System(nn.Module):
         if not self.is_speak:
             return self.segmenter.segment(ids, hidden)
         found = self.tokenizer(ids, hidden if self.tokenizer.needs_hidden else None)
-        return Segmentation(found.spikes.bool(), self.tokenizer.effective_gate(found.gate_logit) > 0)
+        hard = self.tokenizer.effective_gate(found.gate_logit) > 0
+        return Segmentation(found.spikes.bool(), hard, self.tokenizer.confidence(found))

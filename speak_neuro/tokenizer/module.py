@@ -10,17 +10,20 @@ the configuration.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.config import RunConfig
+from speak_neuro.config import NeuronConfig, RunConfig
 from speak_neuro.neuron.module import GatedLeaky
 from speak_neuro.neuron.resets import HARD, RESETS
 from speak_neuro.system_facts import SystemFacts
 from speak_neuro.tokenizer.encoder import Readout, build_encoder
 from speak_neuro.tokenizer.grid import Grid
+
+EPSILON = 1e-6
 
 
 class BoundaryInputs(NamedTuple):
@@ -79,6 +82,7 @@ class SpeakTokenizer(nn.Module, SystemFacts):
         self.encoder = build_encoder(config.tokenizer, config.model, vocabulary)
         self.current_readout, self.gate_readout = self.encoder.readouts()
         self.tanh = config.tokenizer.tanh
+        self.smooth = config.tokenizer.unpooling == "smooth"
         self.grid = Grid.of(config.neuron, not self.encoder.why_no_table) if config.tokenizer.grid != "none" else None
         n = config.neuron
         self.neuron = GatedLeaky(
@@ -92,6 +96,25 @@ class SpeakTokenizer(nn.Module, SystemFacts):
             detach_reset=n.detach_reset,
             learn_gate="own-loss",
         )
+        if config.training.drive == "information" and config.training.target_sf:
+            self._begin_regular(max(1, round(config.training.target_sf)), n)
+
+    @torch.no_grad()
+    def _begin_regular(self, length: int, n: NeuronConfig) -> None:
+        """A constant current c that ends a token at every `length`-th character after a hard reset.
+
+        threshold = reset * decay^length + gain * c * (1 + decay + ... + decay^(length-1))
+
+        A neuron that has learned nothing would be silent, and what holds its rate would drift away meanwhile.
+        """
+        reached = sum(n.decay**power for power in range(length))
+        # Sums of rounded numbers have to reach the threshold too.
+        constant = (n.threshold - n.reset_potential * n.decay**length) / max(n.gain * reached, EPSILON) * (1 + EPSILON)
+        if self.grid is not None:
+            constant = math.ceil(constant * self.unit) / self.unit
+        self.current_readout.bias.zero_()
+        for bias, share in self.encoder.offsets(self.current_readout):
+            bias += share * constant
 
     @property
     def needs_hidden(self) -> bool:
@@ -137,3 +160,11 @@ class SpeakTokenizer(nn.Module, SystemFacts):
         """The gate logit as the reset mode reads it: constants +1 or -1 in the modes that ignore the gate."""
         reset = RESETS[self.neuron.mode]
         return gate_logit if reset.reads_gate else torch.full_like(gate_logit, 1.0 if reset.open is HARD else -1.0)
+
+    def confidence(self, found: Boundaries) -> Tensor | None:
+        """How sure each decision is, (B, L), with a gradient, where un-pooling is smooth: p = sigmoid(slope *
+        (u - threshold)) at a spike, 1 - p elsewhere; None where tokens are read as they are."""
+        if not self.smooth:
+            return None
+        distance = self.neuron.surrogate_slope * (found.membrane - self.neuron.threshold)
+        return torch.sigmoid(torch.where(found.spikes.bool(), distance, -distance))

@@ -28,6 +28,8 @@ from speak_neuro.text.metrics import bits_per_character, boundary_scores, shorte
 from speak_neuro.training.distributed import ALONE, Ranks
 from speak_neuro.training.sliding import views
 
+BLOCKS = 100
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -44,6 +46,8 @@ class Evaluation:
     unknown_characters: int
     token_dependence: float
     """In bits per character; 0 where the model has no layers on tokens."""
+    block_bpc: tuple[float, ...]
+    """BPC of up to `BLOCKS` consecutive parts of the text, by which a difference between systems varies within it."""
 
 
 @torch.no_grad()
@@ -121,7 +125,16 @@ def evaluate(
         boundary_f1=f1,
         unknown_characters=int((ids == 0).sum()),
         token_dependence=bpc[-1] - bpc[0],
+        block_bpc=blocks(nats[0], [min(view.end, size - 1) - view.first for view in plan]),
     )
+
+
+def blocks(nats: npt.NDArray[np.float64], counts: list[int]) -> tuple[float, ...]:
+    """BPC of consecutive groups of views, as equal in number as can be; nats and characters of each view."""
+    groups = zip(
+        np.array_split(nats, min(BLOCKS, len(nats))), np.array_split(counts, min(BLOCKS, len(nats))), strict=True
+    )
+    return tuple(round(bits_per_character(float(part.sum()) / max(int(count.sum()), 1)), 6) for part, count in groups)
 
 
 def _losses(

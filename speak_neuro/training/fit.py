@@ -116,7 +116,8 @@ def fit(
                 part, low = valid_ids[:count], config.precision
                 with at_target(trainer.system, shown, config.window, keep=done):
                     found = evaluate(trainer.system, part, config.window, exemplar, ranks=ranks, precision=low)
-                measured = {f"valid_{name}": value for name, value in asdict(found).items()}
+                values = {name: value for name, value in asdict(found).items() if name != "block_bpc"}
+                measured = {f"valid_{name}": value for name, value in values.items()}
                 record({"step": trainer.step, **measured, "seconds": round(trainer.seconds, 3)})
             stop = ranks.any(interrupted())
             if due or stop:

@@ -180,6 +180,7 @@ def faithful(config: RunConfig, preset: str) -> RunConfig:
         neuron=dataclasses.replace(config.neuron, reset_mode="gated", decay=1.0, gain=1.0, reset_scale=0.8),
         training=dataclasses.replace(
             config.training,
+            neuron_loss="membrane",
             acceptance="literal",
             acceptance_share=1.0,
             learn_mixes=True,

@@ -67,7 +67,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.decode"), language_model_precision(trainer):
         given = trainer.step < config.proxy_steps
         read = proxy if given else fired
-        logits = system.language_model.decode(hidden, read)
+        logits = system.language_model.decode(hidden, read, None if given else system.tokenizer.confidence(found))
     if given and trainer.proxy is not None:  # the language model has read these windows, with the proxy's boundaries
         trainer.proxy.mark_visited(starts, config.window)
     with record_function("speak.losses"):
@@ -179,6 +179,12 @@ def information_losses(trainer: Trainer, found: Boundaries, logits: Tensor) -> t
     targets = information_targets(entropy, opens, knob.value.exp() * threshold, threshold)
     # In units of thresholds squared; of the size of L_reset, which shares its gradient clip.
     drive_loss = CURRENT_WEIGHT * current_loss(found.current / tokenizer.unit / threshold, targets / threshold)
+    if config.neuron_loss == "spike":
+        neuron = tokenizer.neuron
+        with torch.no_grad():  # the spikes of the same neuron if its current and gate were the targets themselves
+            ideal, _, _ = neuron(targets * tokenizer.unit, opens.float() - 0.5)
+        slope = neuron.surrogate_slope * tokenizer.unit
+        drive_loss = drive_loss + spike_loss(found.membrane / tokenizer.unit, ideal, threshold, slope)
     gate_loss = reset_loss(found.gate_logit / tokenizer.unit, opens.float(), opens.float())
     return drive_loss, gate_loss, opens
 

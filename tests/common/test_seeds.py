@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from speak_neuro.common import seeds
 
@@ -88,3 +89,28 @@ def test_no_test(a: dict[int, float], b: dict[int, float], pairs: int, why: str)
     assert found.p is found.sign is None
     assert found.pairs == pairs
     assert why in found.why
+
+
+def test_holm_by_stepping_down() -> None:
+    """Rejected at level a exactly when it and every smaller p are below a / (what is left): Holm's own procedure."""
+    values = {"a": 0.011, "b": 0.04, "c": 0.012, "d": 0.6, "e": 0.0004, "f": 0.04}
+    adjusted = seeds.holm(values)
+    for level in (0.001, 0.0023, 0.0025, 0.01, 0.04, 0.05, 0.054, 0.056, 0.1, 0.13, 0.5, 0.7):
+        rejected, left = set(), len(values)
+        for name in sorted(values, key=values.__getitem__):
+            if values[name] > level / left:
+                break
+            rejected.add(name)
+            left -= 1
+        assert {name for name, p in adjusted.items() if p <= level} == rejected
+    assert seeds.holm({}) == {}
+
+
+def test_text_error_is_the_standard_error_over_blocks() -> None:
+    drawn = np.random.default_rng(3).normal(2.0, 0.3, (2, 3, 50))
+    a, b = ({seed: list(part) for seed, part in enumerate(each)} for each in drawn)
+    expected = stats.sem((drawn[0] - drawn[1]).mean(axis=0))
+    assert seeds.text_error(a, b) == pytest.approx(expected)
+    assert seeds.text_error({0: a[0], 9: a[1]}, b) == pytest.approx(stats.sem(drawn[0, 0] - drawn[1, 0]))
+    assert seeds.text_error({9: a[0]}, b) is None
+    assert seeds.text_error({0: a[0][:-1]}, b) is None

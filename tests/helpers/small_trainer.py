@@ -19,7 +19,14 @@ CONFIG = RunConfig(
     tokenizer=TokenizerConfig(encoder="window", encoder_width=16, context=3),
     model=ModelConfig(width=32, heads=2, inner=64, pre_layers=1, shortened_layers=1, post_layers=1),
     training=TrainingConfig(
-        steps=50, batch=4, window=64, learning_rate=3e-3, tokenizer_learning_rate=1e-2, warmup=5, seed=7
+        steps=50,
+        batch=4,
+        window=64,
+        learning_rate=3e-3,
+        tokenizer_learning_rate=1e-2,
+        warmup=5,
+        seed=7,
+        neuron_loss="membrane",  # as --faithful has it: the committed curve says that its every bit stays
     ),
 )
 

@@ -62,6 +62,20 @@ def test_equals_the_definition(encoder: str, length: int) -> None:
     assert (found.token_dependence != 0) == spikes[:-1].any()
 
 
+@pytest.mark.parametrize("length", [2, 61, 1999])
+def test_blocks_are_the_text_cut_into_consecutive_parts(length: int) -> None:
+    """Weighted by their characters they give the whole text's BPC, and the first block is that of its characters."""
+    ids = np.random.default_rng(5).integers(0, 12, length).astype(np.int32)
+    found = evaluate(build(), ids, 16)
+    # The first view scores 16 characters, each later one 8; the text's last character has no next one.
+    ends = [min(16 + 8 * k, length - 1) for k in range(max(0, math.ceil((length - 16) / 8)) + 1)]
+    groups = np.array_split(np.diff([0, *ends]), min(100, len(ends)))
+    assert len(found.block_bpc) == len(groups)
+    assert np.average(found.block_bpc, weights=[g.sum() for g in groups]) == pytest.approx(found.bpc, abs=1e-5)
+    first = int(groups[0].sum())
+    assert found.block_bpc[0] == pytest.approx(by_definition(build(), ids[: first + 1], 16)[0], abs=1e-5)
+
+
 def test_batch_size_does_not_matter() -> None:
     system = build()
     ids = np.random.default_rng(0).integers(0, 12, 300).astype(np.int32)

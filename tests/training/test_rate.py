@@ -151,6 +151,27 @@ def test_the_drive_needs_neither_exemplar_nor_white_space(tmp_path: Path) -> Non
     assert 0.05 < found.gate_rate < 0.95
 
 
+@pytest.mark.parametrize("target", [3, 4, 7])
+@pytest.mark.parametrize(
+    "given", [{}, {"decay": 0.5, "reset_potential": -0.25, "threshold": 2.0}, {"grid": "loihi2"}, {"encoder": "linear"}]
+)
+def test_a_neuron_that_learned_nothing_ends_tokens_of_the_wanted_length(target: int, given: dict[str, object]) -> None:
+    system = build(configuration(float(target), **{**CASES["information, hard"], **given})).system.eval()
+    torch.nn.init.zeros_(system.tokenizer.current_readout.weight)
+    with torch.no_grad():
+        found = system.tokenizer(torch.from_numpy(TEST[:96].astype(np.int64))[None])
+    assert found.spikes[0].nonzero().flatten().tolist() == list(range(target - 1, 96, target))
+
+
+def test_the_likelihood_of_ideal_spikes_is_learned() -> None:
+    """The spikes come to agree with those of a neuron whose current is the information itself."""
+    trainer = build(configuration(4.0, steps=100, **CASES["information"], neuron_loss="spike"))
+    records = [train_step(trainer) for _ in range(100)]
+    assert records[0]["sf"] < 8, "silent at first"
+    first, last = (sum(record["loss_mem"] for record in part) for part in (records[:10], records[-10:]))
+    assert last < 0.7 * first
+
+
 def test_the_drive_sees_no_future() -> None:
     trainer = build(configuration(4.0, **CASES["information"]))
     for _ in range(20):

@@ -1,0 +1,131 @@
+"""The table of a branching comparison: every system against one, paired by text and by seed.
+
+    python experiments/compare/branches.py experiments/results/compare/compare_branch.json --against dtp-unigram
+
+A run is a branch of a mixture (`suites.py branch`), named SYSTEM-SEED; mixtures differ in their seed. For each system
+
+    difference    mean over seeds of its test BPC minus the reference's, in BPC and in % of the reference's
+    text          standard error of that difference from the text alone: from its consecutive blocks
+    seeds         the same from the seeds alone: deviation / sqrt(seeds)
+    p             paired t-test and sign test over seeds, and the t-test's after Holm's correction over all rows
+    FLOPs         of reading one character: the model at the system's SF, and whatever cuts its text
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cells import markdown, number, of, spread
+from records import Record, load, nested_config
+
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_or_print
+from speak_neuro.common.seeds import NONE, P, compare, holm, p_value, text_error
+from speak_neuro.common.settings import from_dict
+from speak_neuro.config import RunConfig
+from speak_neuro.errors import SpeakError
+from speak_neuro.model.flops import character_flops
+
+HEAD = ("system", "BPC", "SF", "token dependence", "kFLOPs per character", "seeds")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="branches.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="files of collect.py, run folders")
+    parser.add_argument("--against", default="dtp-unigram", metavar="NAME", help="the reference (default: dtp-unigram)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_command(build_parser(), table, argv)
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Read, compare, write."""
+    if arguments.out:
+        check_writable(arguments.out)
+    records, unfinished = load(arguments.results)
+    for line in unfinished:
+        print(f"left out: {line}", file=sys.stderr)
+    groups = grouped(records)
+    if arguments.against not in groups:
+        raise SpeakError(
+            f"--against is {arguments.against!r}; allowed: {', '.join(groups) or 'a branch, of which none'}"
+        )
+    write_or_print(render(groups, arguments.against) + "\n", arguments.out)
+    return 0
+
+
+def grouped(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
+    """Branches by name and seed; what started from no mixture is refused, since it is another protocol."""
+    found: dict[str, dict[int, Record]] = {}
+    for record in records:
+        name, _, seed = record.name.rpartition("-")
+        if record.started_from is None or seed != str(record.seed) or record.bpc is None:
+            raise SpeakError(f"{record.name}: no branch of a mixture; name runs of suites.py branch")
+        found.setdefault(name.rpartition("/")[2], {})[record.seed] = record
+    return found
+
+
+def render(groups: dict[str, dict[int, Record]], against: str) -> str:
+    """The table, best first."""
+    bpc = {name: {seed: run.bpc or math.nan for seed, run in runs.items()} for name, runs in groups.items()}
+    blocks = {name: {s: run.block_bpc for s, run in runs.items() if run.block_bpc} for name, runs in groups.items()}
+    tests = {name: compare(values, bpc[against]) for name, values in bpc.items() if name != against}
+    corrected = holm({name: test.p for name, test in tests.items() if test.p is not None})
+    head = [*HEAD, f"BPC against {against}", "%", "± text", "± seeds", P, "p, Holm"]
+    rows = []
+    for name in sorted(bpc, key=lambda name: statistics.fmean(bpc[name].values())):
+        runs = list(groups[name].values())
+        row = [
+            name,
+            spread(of(list(bpc[name].values())), 4),
+            spread(of([run.sf for run in runs if run.sf is not None]), 2),
+            spread(of([run.token_dependence for run in runs if run.token_dependence is not None]), 3),
+            number(mean([flops for run in runs if (flops := cost(run)) is not None]), 0),
+            str(len(runs)),
+        ]
+        if name == against:
+            rows.append([*row, *["–"] * 6])
+            continue
+        common = [bpc[name][seed] - bpc[against][seed] for seed in sorted(bpc[name].keys() & bpc[against].keys())]
+        base = statistics.fmean(bpc[against].values())
+        error = statistics.stdev(common) / math.sqrt(len(common)) if len(common) > 1 else None
+        row += [
+            signed(mean(common), 4),
+            signed(None if not common else 100 * statistics.fmean(common) / base, 2),
+            number(text_error(blocks[name], blocks[against]), 4),
+            number(error, 4),
+            p_value(tests[name]),
+            number(corrected.get(name), 3),
+        ]
+        rows.append(row)
+    return markdown(head, rows)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def signed(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def cost(run: Record) -> float | None:
+    """Thousands of FLOPs per character that inference takes; None where the run's sizes are not known."""
+    if run.vocabulary is None or run.parameters_tokenizer is None or run.sf is None:
+        return None
+    config = from_dict(RunConfig, nested_config(run.config))
+    return character_flops(config, run.vocabulary, run.parameters_tokenizer, run.sf) / 1e3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
