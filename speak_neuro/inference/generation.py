@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from speak_neuro.errors import SpeakError
 from speak_neuro.inference.boundary_steps import BoundarySteps
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.model.stepping import HourglassStepper
@@ -84,6 +85,8 @@ class Generation:
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise ValueError(f"prompt {index} is empty; allowed: at least one character to go on from")
+        if engine.tokenizer.smooth:
+            raise SpeakError("the run has unpooling smooth; speak-generate reads tokens as they are: train one without")
         if context < 2:
             raise ValueError(f"context is {context}; allowed: at least 2 characters")
         if len(alphabet) < 2:

@@ -75,6 +75,8 @@ class SpeakTokenizer(nn.Module, SystemFacts):
             return "--target-sf shifts the current, which --tanh bounds; leave one of them away"
         if target and training.drive == "proxy" and training.neuron_loss == "membrane":
             return "--target-sf is held by the price of a spike, which L_mem has not; add --neuron-loss spike"
+        if config.tokenizer.unpooling == "smooth" and training.drive == "proxy" and training.acceptance != "never":
+            return "--unpooling smooth reads potentials, which proxies have not; add --acceptance never"
         return ""
 
     def __init__(self, config: RunConfig, vocabulary: int) -> None:
