@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--dropout", type=float, help="dropout of the systems (default: each size's own)")
     parser.add_argument("--acceptance-share", type=float, help="share of steps that decide (default: each size's own)")
+    parser.add_argument(
+        "--drive", choices=("proxy", "information"), default="proxy", help="SPEAK's drive (default: %(default)s)"
+    )
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--memory-of", nargs=2, metavar=("SYSTEM", "SIZE"), help=argparse.SUPPRESS)
@@ -87,9 +90,10 @@ def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """SPEAK's step and DTP's, taking turns."""
-    config, device = at_rest(configuration(size, arguments.dropout, arguments.acceptance_share)), arguments.device
+    config, device = at_rest(of_size(size, arguments)), arguments.device
+    decides = config.training.drive == "proxy"
     steps = {"speak": speak_step(config, device, RATE), "dtp-gumbel": gumbel_step(config, device, RATE)}
-    cycle = round(1 / config.training.acceptance_share)
+    cycle = round(1 / config.training.acceptance_share) if decides else 1
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     factors: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(arguments.repeats + 1):
@@ -99,7 +103,7 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
             records = [step() for _ in range(cycle)]
             wait(device)
             spent = (time.process_time() - cpu) / cycle, (time.perf_counter() - wall) / cycle
-            if name == "speak" and sum("changed" in record for record in records) != 1:
+            if decides and name == "speak" and sum("changed" in record for record in records) != 1:
                 raise SpeakError(f"{size}: not one step in {cycle} decided; allowed shares: 1, 1/2, 1/3, ...")
             if repeat:  # the first cycle of each warms up
                 seconds[name].append(spent)
@@ -108,6 +112,7 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": config.training.batch,
         "window": config.training.window,
         "dropout": config.model.dropout,
+        "drive": config.training.drive,
         "acceptance_share": config.training.acceptance_share,
         "precision": config.training.precision,
     }
@@ -134,10 +139,22 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def of_size(size: str, arguments: argparse.Namespace) -> RunConfig:
+    """A size with what the arguments say of dropout, acceptance and drive."""
+    config = configuration(size, arguments.dropout, arguments.acceptance_share)
+    if arguments.drive == "proxy":
+        return config
+    training = dataclasses.replace(config.training, drive="information", target_sf=1 / RATE, entropy_share=0.667)
+    return dataclasses.replace(
+        config, training=training, neuron=dataclasses.replace(config.neuron, decay=1.0, reset_scale=1.0)
+    )
+
+
 def at_rest(config: RunConfig) -> RunConfig:
     """With learning rates of zero: every computation is made, but the number of tokens, on which its time depends and
     which swings in the first steps of training, stays as it is at the start."""
-    training = dataclasses.replace(config.training, learning_rate=0.0, tokenizer_learning_rate=0.0)
+    still = {"learning_rate": 0.0, "matrix_learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
+    training = dataclasses.replace(config.training, **still)
     return dataclasses.replace(config, training=training)
 
 
@@ -154,7 +171,7 @@ def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
 
     import torch
 
-    config = configuration(size, arguments.dropout, arguments.acceptance_share)
+    config = of_size(size, arguments)
     build = {"speak": speak_step, "dtp-gumbel": gumbel_step}[system]
     step = build(config, arguments.device)
     for _ in range(3):
@@ -167,7 +184,7 @@ def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
 
 def memory_in_its_own_process(system: str, size: str, arguments: argparse.Namespace) -> float:
     flags = ["--memory-of", system, size, "--threads", str(arguments.threads), "--device", arguments.device]
-    for name in ("acceptance_share", "dropout"):
+    for name in ("acceptance_share", "dropout", "drive"):
         if (value := getattr(arguments, name)) is not None:
             flags += [f"--{name.replace('_', '-')}", str(value)]
     done = subprocess.run([sys.executable, __file__, *flags], stdout=subprocess.PIPE, text=True, check=True)

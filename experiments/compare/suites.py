@@ -14,6 +14,7 @@ Suites, each a folder of run folders below --out, with preset `compare` but for 
     cpu         preset `compare-cpu`: every system; SPEAK and MAGNET, which here begins as dtp-unigram, with three seeds
     branch      preset `compare-cpu`, all at 4 characters per token: a language model trained behind each system in turn
                 (mixture.py), then each system alone from these common weights, with three seeds
+    branch-languages    the same with SPEAK, dtp-unigram and dtp-entropy on --data's folders fi, he, vi and zh, one seed
 
 A finished run is left alone, one that was stopped goes on. Runs with the same data share one exemplar of each size.
 """
@@ -36,7 +37,7 @@ from speak_neuro.errors import SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
 MIXTURE = GTOK.parent / "compare" / "mixture.py"
-SUITES = ("main", "frontier", "ablations", "languages", "cpu", "branch")
+SUITES = ("main", "frontier", "ablations", "languages", "cpu", "branch", "branch-languages")
 SEEDS = (1, 2, 3)
 LANGUAGES = ("en", "fi", "he", "vi")
 PARTS = ("train.txt", "valid.txt", "test.txt")
@@ -136,9 +137,17 @@ BRANCHES = {
     "speak-read": ("speak", f"{INFORMATION} --unpooling read"),
 }
 BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 200000"
+LANGUAGE_BRANCHES = {
+    # Characters per token; pieces of the exemplar, so that about as many are its own.
+    "fi": "--target-sf 4 --exemplar-vocabulary 1000",
+    "he": "--target-sf 4 --exemplar-vocabulary 2000",
+    "vi": "--target-sf 4 --exemplar-vocabulary 1000",
+    "zh": "--target-sf 2 --exemplar-vocabulary 5000",
+}
+SHORT = ("dtp-unigram", "dtp-entropy", "speak")
 OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --warmup 30"
 """A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
-BRANCH_STEPS = 300
+BRANCH_STEPS, LANGUAGE_STEPS = 300, 150
 """A quarter of the way: the common training is three times as long."""
 
 
@@ -152,6 +161,8 @@ class Job:
     preset: str = "compare"
     after: Path | None = None
     """The mixture that has to be there first; its member of the run's system gives the weights."""
+    common: str = ""
+    """Settings of the mixture's members."""
 
     @property
     def vocabulary(self) -> str:
@@ -174,15 +185,22 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
 
     if suite == "branch":
         return [
-            Job(
-                out / suite / f"{name}-{seed}",
-                data,
-                tuple(shlex.split(f"--steps {steps or BRANCH_STEPS} {BRANCH_FLAGS} {OWN_FLAGS} {flags} --seed {seed}")),
-                "compare-cpu",
-                out / "mixture" / str(seed) / member,
-            )
+            job
             for seed in SEEDS
-            for name, (member, flags) in BRANCHES.items()
+            for job in branches(out / suite, data, out / "mixture", f"{BRANCH_FLAGS} --seed {seed}", steps)
+        ]
+    if suite == "branch-languages":
+        return [
+            job
+            for language, flags in LANGUAGE_BRANCHES.items()
+            for job in branches(
+                out / suite / language,
+                data / language,
+                out / "mixture-languages" / language,
+                f"{flags} --seed 1",
+                steps or LANGUAGE_STEPS,
+                SHORT,
+            )
         ]
     if suite == "languages":
         found = []
@@ -201,6 +219,25 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
     if suite == "ablations":
         return [job(name, f"--decay 1 {flags}", data, 1500) for name, flags in ABLATIONS.items()]
     return [job(name, flags, data, 3000) for name, flags in {"main": MAIN, "frontier": FRONTIER}[suite].items()]
+
+
+def branches(
+    out: Path, data: Path, mixtures: Path, flags: str, steps: int | None, names: Sequence[str] = tuple(BRANCHES)
+) -> list[Job]:
+    """The branches `names` of one mixture, in folders NAME-SEED."""
+    steps, seed = steps or BRANCH_STEPS, flags.rpartition(" ")[2]
+    return [
+        Job(
+            out / f"{name}-{seed}",
+            data,
+            tuple(shlex.split(f"--steps {steps} {flags} {OWN_FLAGS} {own}")),
+            "compare-cpu",
+            mixtures / seed / member,
+            f"--steps {3 * steps} {flags}",
+        )
+        for name, (member, own) in BRANCHES.items()
+        if name in names
+    ]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -262,7 +299,7 @@ def compare(arguments: argparse.Namespace) -> int:
     for mixture in dict.fromkeys(job.after and job.after.parent for job in left):
         part = [job for job in left if (job.after and job.after.parent) == mixture]
         if mixture is not None:
-            mix(mixture, part[0], shared, arguments)
+            mix(mixture, part, shared, arguments)
         with ThreadPoolExecutor(arguments.jobs) as pool:
             try:
                 failed += sum(pool.map(lambda job: run(job, shared.get((job.data, job.vocabulary)), arguments), part))
@@ -284,17 +321,16 @@ def learn_exemplars(shared: dict[tuple[Path, str], Path]) -> None:
             UnigramExemplar.train((data / "train.txt").read_text("utf-8"), int(vocabulary)).save(path)
 
 
-def mix(folder: Path, job: Job, shared: dict[tuple[Path, str], Path], arguments: argparse.Namespace) -> None:
-    """Train or resume the mixture that `job` and others branch from."""
+def mix(folder: Path, part: list[Job], shared: dict[tuple[Path, str], Path], arguments: argparse.Namespace) -> None:
+    """Train or resume the mixture that these jobs branch from, of the families that they are of."""
     if (folder / "speak" / "model.safetensors").is_file():
         return
-    steps = 3 * (arguments.steps or BRANCH_STEPS)
-    flags = f"--steps {steps} {BRANCH_FLAGS} --seed {folder.name} {arguments.flags}"
+    job, members = part[0], {job.after.name for job in part if job.after}
+    flags = f"{job.common} {arguments.flags}"
     command = [sys.executable, str(MIXTURE), "--data", str(job.data), "--out", str(folder), "--quiet"]
     command += ["--preset", job.preset, "--device", arguments.device, "--flags", flags]
-    command += [part for name, own in FAMILIES.items() for part in ("--member", f"{name}={own}")]
-    if exemplar := shared.get((job.data, "1000")):
-        command += ["--exemplar", str(exemplar)]
+    command += [word for name, own in FAMILIES.items() if name in members for word in ("--member", f"{name}={own}")]
+    command += [word for (data, _), path in shared.items() if data == job.data for word in ("--exemplar", str(path))]
     if logged(command, folder):
         raise SpeakError(f"{folder}: failed, {folder.with_suffix('.log')} says why; nothing can branch from it")
 
