@@ -20,18 +20,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cells import markdown, number, of, spread
-from records import Record, load, nested_config
+from cells import FLOPS, cost, markdown, number, of, spread
+from records import Record, load
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_or_print
 from speak_neuro.common.seeds import NONE, P, compare, holm, p_value, text_error
-from speak_neuro.common.settings import from_dict
-from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
-from speak_neuro.model.flops import character_flops
 
-HEAD = ("system", "BPC", "SF", "token dependence", "kFLOPs per character", "seeds")
+HEAD = ("system", "BPC", "SF", "token dependence", FLOPS, "seeds")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -117,14 +114,6 @@ def mean(values: Sequence[float]) -> float | None:
 
 def signed(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:+.{digits}f}".replace("-", "−")
-
-
-def cost(run: Record) -> float | None:
-    """Thousands of FLOPs per character that inference takes; None where the run's sizes are not known."""
-    if run.vocabulary is None or run.parameters_tokenizer is None or run.sf is None:
-        return None
-    config = from_dict(RunConfig, nested_config(run.config))
-    return character_flops(config, run.vocabulary, run.parameters_tokenizer, run.sf) / 1e3
 
 
 if __name__ == "__main__":

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from records import Record, nested_config
 from settings import Variant
 
-from speak_neuro.common.seeds import NONE, Comparison, Sample, compare, sample
+from speak_neuro.common.seeds import NONE, Comparison, Sample, compare, holm, p_value, sample
+from speak_neuro.common.settings import from_dict
+from speak_neuro.config import RunConfig
+from speak_neuro.model.flops import character_flops
+
+FLOPS = "kFLOPs per character"
+"""The head of `cost`'s column."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -46,3 +53,21 @@ def against(variant: Variant, reference: Variant | None) -> Comparison | None:
     found = compare(variant.by_seed, reference.by_seed)
     same = variant.config == reference.config
     return dataclasses.replace(found, p=None, sign=None, why="no test: the same runs") if same else found
+
+
+def cost(run: Record) -> float | None:
+    """Thousands of FLOPs per character that inference takes; None where the run's sizes are not known."""
+    if run.vocabulary is None or run.parameters_tokenizer is None or run.sf is None:
+        return None
+    config = from_dict(RunConfig, nested_config(run.config))
+    return character_flops(config, run.vocabulary, run.parameters_tokenizer, run.sf) / 1e3
+
+
+def p_cells(tests: Mapping[str, Comparison | None]) -> dict[str, str]:
+    """The p-values of one family of tests, each with Holm's correction where there are several."""
+    known = {name: test.p for name, test in tests.items() if test is not None and test.p is not None}
+    corrected = holm(known) if len(known) > 1 else {}
+    return {
+        name: p_value(test) + (f"; Holm {corrected[name]:.2g}" if name in corrected else "")
+        for name, test in tests.items()
+    }

@@ -1,4 +1,4 @@
-"""Many runs in one small file: what tables.py and plot_gtok.py read, and what can be committed.
+"""Many runs in one small file: what tables.py and plot.py read, and what can be committed.
 
     python experiments/compare/collect.py runs/comparison --json experiments/results/comparison.json
     python experiments/compare/collect.py runs/a runs/b results.json --json all.json
@@ -49,7 +49,7 @@ def collect(arguments: argparse.Namespace) -> int:
         raise SpeakError(f"{', '.join(map(str, arguments.runs))}: no finished run; let one end first")
     devices = sorted({record.device for record in records if record.device})
     metrics = {**to_collected(records), "unfinished": unfinished}
-    command = f"python experiments/{arguments.command_line}"
+    command = f"python experiments/compare/{arguments.command_line}"
     write_compact(arguments.json, result_record(command, metrics, "; ".join(devices) or None))
     for record in records:
         bpc, sf = ("–" if value is None else f"{value:.4f}" for value in (record.bpc, record.sf))

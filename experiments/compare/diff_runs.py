@@ -24,9 +24,7 @@ TIMES = ("seconds", "characters_per_second")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="compare_runs.py", description="Compare the logs and the weights of two runs."
-    )
+    parser = argparse.ArgumentParser(prog="diff_runs.py", description="Compare the logs and the weights of two runs.")
     parser.add_argument("one", type=Path, help="run folder")
     parser.add_argument("other", type=Path, help="run folder")
     parser.add_argument(
@@ -62,7 +60,7 @@ def compare(arguments: argparse.Namespace) -> int:
     print(f"{'weights':32} at most {state['weights']:.3g}\n{'proxy bits':32} {state['proxy_share']:.3%} differ")
     if arguments.json:
         metrics = {"log": differences, "state": state, "tolerance": arguments.tolerance}
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", metrics))
+        write_json(arguments.json, result_record(f"python experiments/compare/{arguments.command_line}", metrics))
     return 0
 
 

@@ -5,7 +5,7 @@
     python experiments/compare/evaluate.py --run runs/speak --dtp                   2048 characters, the last 512 scored
 
 BPC with a sliding context, SF, tokens, boundary and gate rate; parameters of language model and tokenizer; milliseconds
-per batch. What each number means: docs/comparison.md. --json is read by tables.py, plot_gtok.py and collect.py.
+per batch. What each number means: docs/comparison.md. --json is read by tables.py, plot.py and collect.py.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         tell(found[-1])
     if arguments.json:
         metrics = {"config": {}, "runs": found}
-        command = f"python experiments/{arguments.command_line}"
+        command = f"python experiments/compare/{arguments.command_line}"
         write_compact(arguments.json, result_record(command, metrics, describe_device(device)))
     return 0
 

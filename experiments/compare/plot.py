@@ -46,7 +46,7 @@ WIDE = 20
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="plot_gtok.py", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="plot.py", description=(__doc__ or "").split("\n\n")[0])
     add_selection(parser)
     parser.add_argument("--out", type=Path, required=True, help="beginning of the PNG files' names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the plotted numbers there")
@@ -74,7 +74,7 @@ def plot(arguments: argparse.Namespace) -> int:
     else:
         print("no curves: none of the results has a validation curve (collect.py keeps it)", file=sys.stderr)
     if arguments.json:
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", numbers))
+        write_json(arguments.json, result_record(f"python experiments/compare/{arguments.command_line}", numbers))
     return 0
 
 

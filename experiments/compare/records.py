@@ -260,9 +260,13 @@ def from_collected(run: dict[str, Any], base: dict[str, Any], where: Path) -> Re
 
 
 def flat_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings by section and name; those that did not exist when the run was made get the default they had."""
+    """Settings by section and name; those that did not exist when the run was made get the default they had, those that
+    exist no more stay."""
+    known = {section: {item.name for item in dataclasses.fields(part)} for section, part in vars(RunConfig()).items()}
+    today = {section: {name: part[name] for name in part if name in known[section]} for section, part in config.items()}
     with contextlib.suppress(SpeakError):  # written by another version: taken as it is
-        config = to_dict(from_dict(RunConfig, config))
+        filled = to_dict(from_dict(RunConfig, today))
+        config = {section: {**part, **filled.get(section, {})} for section, part in {**filled, **config}.items()}
     return {f"{section}.{name}": value for section, part in config.items() for name, value in part.items()}
 
 

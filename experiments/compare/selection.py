@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from records import Record, load, read_json
+from records import Record, flat_config, load, nested_config, read_json
 from settings import Setting, has, settings
 
 from speak_neuro.errors import SpeakError
@@ -40,7 +40,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "--step-times",
         type=Path,
         metavar="FILE",
-        help="results of bench_systems.py: training time is steps x these, instead of what the runs' clocks said",
+        help="results of step_times.py: training time is steps x these, instead of what the runs' clocks said",
     )
 
 
@@ -77,11 +77,14 @@ def renamed(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
 
 
 def timed(records: Sequence[Record], path: Path) -> list[Record]:
-    """The records with times of bench_systems.py: those of the same system, model, batch and window; others none."""
+    """The records with times of step_times.py: those of the same system, model, batch and window; others none."""
     measured = read_json(path).get("metrics", {}).get("step_times")
     if not isinstance(measured, list) or not all(isinstance(one, dict) and "step_ms" in one for one in measured):
-        raise SpeakError(f"{path}: no step times; name a --json file of bench_systems.py")
-    times = {step_key(one["system"], one["config"]): one["step_ms"] / 1e3 for one in measured}
+        raise SpeakError(f"{path}: no step times; name a --json file of step_times.py")
+    configs = [flat_config(nested_config(one["config"])) for one in measured]
+    times = {
+        step_key(one["system"], config): one["step_ms"] / 1e3 for one, config in zip(measured, configs, strict=True)
+    }
     found = []
     for record in records:
         seconds = times.get(step_key(record.system, record.config))

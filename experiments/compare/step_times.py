@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # --help does not wait for torch
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="bench_systems.py", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="step_times.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--run", nargs="+", type=Path, required=True, metavar="R", help="run folders of gtok.py")
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--text", type=Path, help="text to train on instead of each run's own")
@@ -100,7 +100,7 @@ def bench(arguments: argparse.Namespace) -> int:
         print(f"{one['name']:24} {one['system']:12} {one['step_ms']:9.1f} ms a step at SF {one['sf']:.2f}")
     if arguments.json:
         metrics = {"repeats": arguments.repeats, "threads": torch.get_num_threads(), "step_times": found}
-        command = f"python experiments/{arguments.command_line}"
+        command = f"python experiments/compare/{arguments.command_line}"
         write_json(arguments.json, result_record(command, metrics, describe_device(device)))
     return 0
 

@@ -243,7 +243,7 @@ def branches(
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="compare.py",
+        prog="suites.py",
         description="Train every system that is compared.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(__doc__ or "").split("\n\n", 2)[2],

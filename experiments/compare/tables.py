@@ -15,21 +15,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablations import OTHER, TABLE_3, TABLE_5, ablation
-from cells import against, markdown, number, of, percent, share, spread
+from cells import FLOPS, against, cost, markdown, number, of, p_cells, percent, share, spread
 from curves import equal_budgets
 from selection import add_selection, select
 from settings import BUDGET, REFERENCES, Setting, Variant, in_order, pareto
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_or_print
-from speak_neuro.common.seeds import NONE, P, p_value
+from speak_neuro.common.seeds import NONE, P
 
 ABOUT_TABLE_1 = (
     "Mean ± standard deviation over seeds. Differences to MAGNET are relative; the paper prints 100 x the absolute "
     "difference in BPC as a percentage. p pairs the two systems by seed: the paired t-test, the sign test, both "
-    "two-sided, and in brackets the number of pairs. *NAME, sampled* is the same runs scored with boundaries drawn as "
-    "in training, as their original code evaluates; NAME takes the likelier ones. *NAME, started* are runs that began "
-    "as dtp-unigram, which the original code does not have (`--exemplar-steps`)."
+    "two-sided, and in brackets the number of pairs; where a column holds several tests, p by Holm after them. FLOPs "
+    "are those of reading a character, the tokenizer's included. *NAME, sampled* is the same runs with boundaries "
+    "drawn as in training, as their original code evaluates; NAME takes the likelier ones. *NAME, started* are runs "
+    "that began as dtp-unigram, which the original code does not have (`--exemplar-steps`)."
 )
 ABOUT_BUDGETS = (
     "Where the systems stand on their way, at the largest steps, training time and compute that all of them reach "
@@ -58,7 +59,7 @@ def tables(arguments: argparse.Namespace) -> int:
     """Read, render, write."""
     if arguments.out:
         check_writable(arguments.out)
-    text = render(select(arguments), f"python experiments/{arguments.command_line}")
+    text = render(select(arguments), f"python experiments/compare/{arguments.command_line}")
     write_or_print(text, arguments.out)
     return 0
 
@@ -128,22 +129,28 @@ def table_1(setting: Setting) -> str:
     references = {name: variant for name in REFERENCES if (variant := setting.main(name))}
     # Runs from before it was measured have none.
     dependence = any(variant.token_dependence for variant in setting.variants)
+    costs = any(cost(run) is not None for variant in setting.variants for run in variant.runs)
+    systems = {system: variant for system in setting.systems() if (variant := setting.main(system))}
+    tests = {
+        name: {system: against(variant, reference) for system, variant in systems.items()}
+        for name, reference in references.items()
+    }
+    p = {name: p_cells(family) for name, family in tests.items()}
     rows = []
-    for system in setting.systems():
-        variant = setting.main(system)
-        assert variant is not None
+    for system, variant in systems.items():
         row = [system, spread(of(variant.bpc), 4), spread(of(variant.sf), 2)]
         if dependence:
             row.append(spread(of(variant.token_dependence), 3))
         row.append(str(len(variant.runs)))
-        for reference in references.values():
-            difference = against(variant, reference)
-            row += [percent(difference), p_value(difference)]
+        for name in references:
+            row += [percent(tests[name][system]), p[name][system]]
+        if costs:
+            row.append(number(cost(variant.runs[0]), 0))
         rows.append([*row, label(setting, variant)])
     head = ["system", "BPC", "SF", *(["token dependence"] if dependence else []), "seeds"]
     for name in references:
         head += [f"BPC against {name}", P]
-    return markdown([*head, "knobs"], rows)
+    return markdown([*head, *([FLOPS] if costs else []), "knobs"], rows)
 
 
 def budgets(setting: Setting) -> str:

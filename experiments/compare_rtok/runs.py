@@ -35,7 +35,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "rtok.py"
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="rtok_runs.py",
+        prog="runs.py",
         description="Run rtok.py for several tokenizers and seeds side by side; what is finished is left alone.",
         epilog="Flags after -- go to every run of rtok.py.",
     )
@@ -145,7 +145,7 @@ def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> 
     records = rtok_tables.read_all([file for file in files if file.is_file()])
     if arguments.json and records:
         devices = sorted({record["device"] for record in records})
-        command = f"python experiments/{arguments.command_line}"
+        command = f"python experiments/compare_rtok/{arguments.command_line}"
         write_json(arguments.json, result_record(command, {"runs": records}, "; ".join(devices)))
     return records
 

@@ -51,7 +51,7 @@ TITLES = {"uner": ("Table 6: UNER, span F1 in percent", "F1"), "xnli": ("Table 2
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="rtok_tables.py", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="tables.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="results of rtok.py, or of this script")
     parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results as one file")
@@ -75,7 +75,7 @@ def tables(arguments: argparse.Namespace) -> int:
     text = "\n".join(render(task, part, arguments.against) for task, part in by_task(records).items())
     if arguments.json:
         devices = sorted({record["device"] for record in records})
-        command = f"python experiments/{arguments.command_line}"
+        command = f"python experiments/compare_rtok/{arguments.command_line}"
         write_json(arguments.json, result_record(command, {"runs": records}, "; ".join(devices)))
     write_or_print(text, arguments.out)
     return 0
