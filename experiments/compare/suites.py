@@ -121,7 +121,7 @@ RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 # One share of the common training for each family; exemplars of 1,000 pieces have about the target's tokens themselves.
-INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667 --unpooling smooth"
+INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667"
 FAMILIES = {
     "whitespace": "--tokenizer whitespace",
     "dtp-unigram": "--tokenizer dtp-unigram",
@@ -134,9 +134,9 @@ BRANCHES = {
     **{name: (name, flags.partition(" --exemplar-steps")[0]) for name, flags in FAMILIES.items()},
     "speak-hard": ("speak", f"{INFORMATION} --reset-mode hard"),
     "speak-soft": ("speak", f"{INFORMATION} --reset-mode soft"),
-    "speak-read": ("speak", f"{INFORMATION} --unpooling read"),
+    "speak-smooth": ("speak", f"{INFORMATION} --unpooling smooth"),
 }
-BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 200000"
+BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 150000"
 LANGUAGE_BRANCHES = {
     # Characters per token; pieces of the exemplar, so that about as many are its own.
     "fi": "--target-sf 4 --exemplar-vocabulary 1000",
