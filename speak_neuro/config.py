@@ -243,6 +243,12 @@ class TrainingConfig:
         "language model arithmetic; auto: bfloat16 where the device has it",
         choices=("auto", "float32", "bfloat16"),
     )
+    compile: str = option(
+        "no",
+        "compile the language model's training passes; graphs: as CUDA graphs",
+        choices=("no", "yes", "graphs"),
+        added=True,
+    )
 
     def __post_init__(self) -> None:
         validate(self)

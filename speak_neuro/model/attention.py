@@ -36,17 +36,19 @@ ATTENTION_BACKENDS: tuple[str, ...] = get_args(AttentionBackend)
 QUERY_BLOCK = 64
 
 
-@functools.lru_cache(maxsize=8)
-def _sinusoid_table(length: int, width: int, device: torch.device) -> Tensor:
-    distance = torch.arange(length - 1, -2, -1, dtype=torch.float64)
-    frequency = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+def _make_sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+    distance = torch.arange(length - 1, -2, -1, dtype=torch.float64, device=device)
+    frequency = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
     angle = distance.unsqueeze(1) * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1).to(torch.float32).to(device)
+    return torch.cat([angle.sin(), angle.cos()], dim=1).to(torch.float32)
 
 
-@functools.lru_cache(maxsize=8)
-def _future_table(length: int, device: torch.device) -> Tensor:
+def _make_future(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
+
+
+_sinusoid_table = functools.lru_cache(maxsize=8)(_make_sinusoids)
+_future_table = functools.lru_cache(maxsize=8)(_make_future)
 
 
 def _table_length(length: int) -> int:
@@ -62,12 +64,16 @@ def distance_sinusoids(length: int, width: int, device: torch.device) -> Tensor:
     Distance -1 is never attended to; its row makes room for `shift_distances`. The table is computed in float64 and
     rounded to float32, whatever autocast says: bfloat16 cannot count past 256.
     """
+    if torch.compiler.is_compiling():  # a compiler sees through no cache; it makes the table part of its program
+        return _make_sinusoids(length, width, device)
     with torch.inference_mode(False):  # a cached inference tensor would break every later training step
         return _sinusoid_table(_table_length(length), width, device)[-length - 1 :]
 
 
 def future_mask(length: int, device: torch.device) -> Tensor:
     """(length, length) bool, true where the key comes after the query."""
+    if torch.compiler.is_compiling():
+        return _make_future(length, device)
     with torch.inference_mode(False):
         return _future_table(_table_length(length), device)[:length, :length]
 

@@ -29,7 +29,7 @@ from torch.nn import init
 
 from speak_neuro.model.attention import AttentionBackend, RelativeAttention, distance_sinusoids
 from speak_neuro.model.dropout import Dropout
-from speak_neuro.model.pooling import downsample, smooth, upsample
+from speak_neuro.model.pooling import count_slots, downsample, smooth, upsample
 
 Norm = Literal["pre", "post"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -170,6 +170,7 @@ class Hourglass(nn.Module):
         if config.norm == "pre":
             self.final_norm = nn.LayerNorm(config.width)
         self.output = nn.Linear(config.width, config.vocabulary)
+        self.slot_multiple = 1
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -212,10 +213,22 @@ class Hourglass(nn.Module):
         `hidden`. Without shortened layers they are not read and may be None. `confidence` (B, L), how sure each
         position's boundary or its absence is, smooths what is read back (`pooling.smooth`) and lets a gradient through.
         """
-        if self.config.shortened_layers:
-            if boundaries is None:
-                raise ValueError("boundaries is None; allowed: (B, L), None only when shortened_layers is 0")
-            pooled = self.pooled_norm(downsample(hidden, boundaries, self.null_group))
+        if not self.config.shortened_layers:
+            return self.read_back(hidden)
+        if boundaries is None:
+            raise ValueError("boundaries is None; allowed: (B, L), None only when shortened_layers is 0")
+        return self.read_back(hidden, boundaries, confidence, count_slots(boundaries, self.slot_multiple))
+
+    def read_back(
+        self,
+        hidden: Tensor,
+        boundaries: Tensor | None = None,
+        confidence: Tensor | None = None,
+        slots: int | None = None,
+    ) -> Tensor:
+        """`decode` once the number of slots, the null group's included, is known: nothing here waits for the device."""
+        if boundaries is not None:
+            pooled = self.pooled_norm(downsample(hidden, boundaries, self.null_group, slots))
             shortened = self._run(self.shortened_stack, pooled)
             if confidence is None:
                 hidden = hidden + upsample(shortened, boundaries)

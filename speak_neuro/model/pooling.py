@@ -30,11 +30,18 @@ def is_boundary(boundaries: Tensor) -> Tensor:
     return boundaries if boundaries.dtype == torch.bool else boundaries.detach() > 0.5
 
 
-def downsample(hidden: Tensor, boundaries: Tensor, null_group: Tensor) -> Tensor:
+def count_slots(boundaries: Tensor, multiple: int = 1) -> int:
+    """1 + S, S the most boundaries of any row, rounded up to a multiple. The one place that waits for the device."""
+    most = int(is_boundary(boundaries).sum(1).max()) if len(boundaries) else 0
+    return -(-(1 + most) // multiple) * multiple
+
+
+def downsample(hidden: Tensor, boundaries: Tensor, null_group: Tensor, slots: int | None = None) -> Tensor:
     """Mean of each closed segment, after the null group: (B, L, D), (B, L), (D,) -> (B, 1 + S, D).
 
     Unfinished tails are dropped: no position ever reads them. Rows with fewer than S segments end in zero vectors,
-    which no position reads either. Sums are taken in float32 or wider.
+    which no position reads either. Sums are taken in float32 or wider. `slots`, where the caller knows it, is 1 + S or
+    more (`count_slots`).
 
     When `boundaries` is floating point and requires a gradient, the gradient reaches it through the weights of the
     means. With c_t = sum_{u < t} b_u, position t enters its segment with the weight 1 + (c_t - detach(c_t)), whose
@@ -51,7 +58,7 @@ def downsample(hidden: Tensor, boundaries: Tensor, null_group: Tensor) -> Tensor
     closes = is_boundary(boundaries)
     read = closes.cumsum(1)
     counts = closes.sum(1)
-    slots = 1 + (int(counts.max()) if rows else 0)  # the one place that waits for the device
+    slots = count_slots(boundaries) if slots is None else slots
 
     # Slot 0 of each row collects the row's unfinished tail and is overwritten by the null group.
     segment = read - closes.to(read.dtype)

@@ -228,7 +228,8 @@ def decide(
     proxy = torch.cat([spikes[:, :context], proxy[:, context:]], dim=1)
     # Only windows whose two segmentations differ, and that may be accepted, cost a forward pass.
     differ = (spikes != proxy).any(1).cpu().numpy() & ranks.own(judged)
-    rows = torch.from_numpy(np.flatnonzero(differ)).to(ids.device)
+    # A compiled pass is for a whole batch.
+    rows = torch.from_numpy(np.flatnonzero(differ) if config.compile == "no" else np.arange(len(ids))).to(ids.device)
     candidate, current = candidate_nats.clone(), candidate_nats.clone()
     if len(rows):
         with language_model_precision(trainer):

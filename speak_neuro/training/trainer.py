@@ -19,6 +19,7 @@ from speak_neuro.common.device import choose_precision
 from speak_neuro.common.tensors import apply_tensors
 from speak_neuro.config import TrainingConfig
 from speak_neuro.corpus.windows import WindowSampler, windows
+from speak_neuro.model.compiled import compile_passes
 from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.systems.system import System
 from speak_neuro.training.distributed import ALONE, Ranks
@@ -57,6 +58,9 @@ class Trainer:
         if proxy is None and system.config.needs_exemplar:
             raise ValueError(f"proxy is None; allowed for {system.config.tokenizer.kind}: a ProxyStore of the text")
         sampler = WindowSampler(len(ids), config.window, config.batch, config.seed)
+        if config.compile != "no":
+            mode = "reduce-overhead" if config.compile == "graphs" else None
+            compile_passes(system.language_model, config.window, mode=mode)
         return cls(system, config, ids, proxy, sampler, RunOptimiser(system, config), ranks)
 
     @property
