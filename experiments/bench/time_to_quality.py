@@ -15,7 +15,7 @@ held-out text. An arm is one of
 Within a system and seed the arms take turns, each a twentieth of its steps, and what counts is processor time inside
 steps, so that what else the machine does touches all alike. The speed-up is the time of `adam` over the time in which
 the recipe comes to the same bits per character, between its lengths around that; where the shortest is better already,
-at least that. With --mark each arm is also scored after every turn of its last third, ends when it is as good as the
+at least that. With --mark each arm is also scored after every turn of its second half, ends when it is as good as the
 mark, and its time is that of the mark, straight between two scores; an arm `adam` that ends above sets the mark itself.
 
 The JSON is written after every system and seed; with --resume those that it has are left out.
@@ -157,7 +157,7 @@ def train_arms(arms: dict[str, RunConfig], text: Text, seed: int, mark: float | 
             if arm.reached(mark):
                 continue
             arm.train(turn)
-            if turn == TURNS or (mark is not None and 3 * turn > 2 * TURNS):
+            if turn == TURNS or (mark is not None and 2 * turn > TURNS):
                 arm.score()
     return [{"arm": name, "seed": seed, **arm.record()} for name, arm in running.items()]
 
