@@ -81,8 +81,8 @@ COUNT ?= 1000
 
 fuzz: $(STAMP)
 	@[ -e $(RUN)/config.json ] || { echo "make fuzz damages copies of the files of $(RUN): run make demo first, or name a run with RUN="; exit 2; }
-	$(BIN)/python experiments/damage.py flips --run $(RUN) --count $(COUNT)
-	$(BIN)/python experiments/damage.py fuzz --run $(RUN) --count $(COUNT)
+	$(BIN)/python experiments/reliability/damage.py flips --run $(RUN) --count $(COUNT)
+	$(BIN)/python experiments/reliability/damage.py fuzz --run $(RUN) --count $(COUNT)
 
 audit: $(STAMP)
 	@$(BIN)/python -m pip_audit --version > /dev/null 2>&1 || { echo "make audit needs pip-audit: $(BIN)/python -m pip install pip-audit"; exit 3; }

@@ -10,7 +10,7 @@ from scripts import load
 def test_flips_and_mutations_of_each_kind(tiny_run: Path, tmp_path: Path) -> None:
     for how in ("flips", "fuzz"):
         out = tmp_path / f"{how}.json"
-        assert load("damage").main([how, "--run", str(tiny_run), "--count", "40", "--json", str(out)]) == 0
+        assert load("reliability/damage").main([how, "--run", str(tiny_run), "--count", "40", "--json", str(out)]) == 0
         found = json.loads(out.read_text(encoding="utf-8"))["metrics"]["kinds"]
         assert len(found) == (11 if how == "flips" else 12)
         for name, outcomes in found.items():
@@ -21,7 +21,7 @@ def test_flips_and_mutations_of_each_kind(tiny_run: Path, tmp_path: Path) -> Non
 
 
 def test_damage_is_what_it_says() -> None:
-    damage = load("damage")
+    damage = load("reliability/damage")
     data = bytes(range(256)) * 4
     for changed in damage.flipped(data, 50, random.Random(1)):
         assert sum(bin(a ^ b).count("1") for a, b in zip(data, changed, strict=True)) == 1

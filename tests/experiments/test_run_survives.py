@@ -1,21 +1,15 @@
 """A run under kills, damage, a second process and an explosion: nothing lost, nothing replaced in silence."""
 
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from tiny import TINY_FLAGS, embedded_excerpt, run_gtok
+from tiny import embedded_excerpt, run_gtok
 
 from speak_neuro.systems.run_folder import CONFIG, MODEL, STATE
 from speak_neuro.training.run_lock import LOCK, locked
-
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "gtok.py"
 
 
 @pytest.fixture
@@ -122,37 +116,3 @@ def test_an_explosion_stops_with_its_place(system: str, tmp_path: Path, capsys: 
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "in the windows that begin at characters" in error
     assert "lower --learning-rate" in error
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("system", ["speak", "dtp-gumbel", "dtp-unigram", "magnet"])
-def test_kills_at_random_moments_lose_no_bit(system: str, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text(embedded_excerpt(), encoding="utf-8")
-    flags = [*TINY_FLAGS, "--tokenizer", system, "--steps", "60", "--evaluate-every", "10"]
-    start = [sys.executable, str(SCRIPT), *flags, "--data", str(text)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    began = time.monotonic()
-    subprocess.run([*start, "--out", str(tmp_path / "whole")], check=True, capture_output=True, env=environment)
-    usual, source, folder = time.monotonic() - began, random.Random(system), tmp_path / "killed"
-    kills = 0
-    while kills < 13:
-        resumed = ["--resume", "auto"] if (folder / CONFIG).exists() else []
-        process = subprocess.Popen(
-            [*start, "--out", str(folder), *resumed],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(source.uniform(0.2, 1.0) * usual)
-            if process.returncode == 0:
-                shutil.rmtree(folder)  # it came to its end: once more
-                continue
-        except subprocess.TimeoutExpired:
-            process.send_signal(source.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
-            process.wait(60)
-        kills += 1
-    resumed = ["--resume", "auto"] if (folder / CONFIG).exists() else []
-    subprocess.run([*start, "--out", str(folder), *resumed], check=True, capture_output=True, env=environment)
-    assert (folder / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()

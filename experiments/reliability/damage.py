@@ -1,7 +1,7 @@
 """Damage real files and read them: flipped bits, mutated bytes, files that declare more than they hold.
 
-python experiments/damage.py flips --run runs/demo --count 1000 --json experiments/results/damage/flips.json
-python experiments/damage.py fuzz --run runs/demo --count 1000 --json experiments/results/damage/fuzz.json
+python experiments/reliability/damage.py flips --run runs/demo --count 1000 --json flips.json
+python experiments/reliability/damage.py fuzz --run runs/demo --count 1000 --json fuzz.json
 
 Each kind of file is made from the run. A flipped bit has to be refused, or to change nothing that the reader returns (a
 time stamp in an archive, the case of an exponent). A mutated file is read or refused in one line: no other exception,
@@ -188,7 +188,7 @@ def _hangs(number: int, frame: Any) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="damage.py", description="Damage files of each kind and read them.")
+    parser = argparse.ArgumentParser(prog="reliability/damage.py", description="Damage files of each kind, read them.")
     parser.add_argument("how", choices=("flips", "fuzz"), help="one bit flipped, or bytes mutated")
     parser.add_argument("--run", type=Path, required=True, help="run folder of SPEAK")
     parser.add_argument("--count", type=int, default=100, help="inputs for each kind of file (default: 100)")

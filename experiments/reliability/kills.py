@@ -1,0 +1,197 @@
+"""Kill training at random moments, resume it, and compare every file with that of a run that nobody killed.
+
+python experiments/reliability/kills.py --count 52 --json experiments/results/reliability/kills.json
+
+    kill k    system k mod 4, signal k mod 3, after a share of a whole run's time that is drawn from (seed, k)
+    lost      weights, checkpoints, log or scores of the resumed run differ from the whole one's, times aside
+
+A kill is one short run in a process of its own, with one thread. The outcome is written after each kill, and kills
+that the file has are not made again: the command can be stopped and given once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from speak_neuro.common.command import run_command
+from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.json_files import Strict, read_json
+from speak_neuro.common.provenance import result_record
+from speak_neuro.errors import SpeakError
+
+SCRIPT = Path(__file__).resolve().parents[1] / "gtok.py"
+SYSTEMS = ("speak", "dtp-gumbel", "dtp-unigram", "magnet")
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+FLAGS = (
+    "--steps 60 --evaluate-every 10 --proxy-steps 20 --batch 8 --window 128 --width 32 --heads 2 --inner 64 "
+    "--pre-layers 1 --shortened-layers 1 --post-layers 1 --encoder-width 16 --context 3 --warmup 5 "
+    "--evaluate-characters 500 --exemplar-vocabulary 300 --device cpu --quiet"
+).split()
+CHARACTERS = 20_000
+LIMIT_SECONDS = 300
+TIMES = ("seconds", "characters_per_second", "training_seconds")
+
+
+def start(place: Path, name: str, system: str) -> list[str]:
+    """The command of a run."""
+    data = ["--data", str(place / "text.txt"), "--out", str(place / name)]
+    return [sys.executable, str(SCRIPT), *FLAGS, "--tokenizer", system, *data]
+
+
+def finish(command: Sequence[str]) -> None:
+    """Run a command to its end."""
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    if ended.returncode:
+        raise SpeakError(f"{' '.join(command)}: exit code {ended.returncode}: {ended.stderr.strip()[-300:]}")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """What a run left, by file, without the times in it."""
+    from speak_neuro.common.digests import digest_of_file
+    from speak_neuro.systems.run_folder import MODEL
+    from speak_neuro.training.checkpoints import load_state
+    from speak_neuro.training.metrics_log import read_metrics
+
+    tensors, metadata, _, _ = load_state(folder, any_good=False)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["metrics"]
+    kept = {name: value.numpy().tobytes() for name, value in sorted(tensors.items())}
+    return {
+        "model": digest_of_file(folder / MODEL),
+        "state": (kept, metadata["step"]),
+        "log": [{name: value for name, value in line.items() if name not in TIMES} for line in read_metrics(folder)],
+        "scores": {name: value for name, value in results.items() if name not in TIMES},
+    }
+
+
+def killed(place: Path, system: str, number: int, after: float) -> dict[str, Any]:
+    """One kill of a fresh run, its resume, and what the resumed run lost."""
+    from speak_neuro.systems.run_folder import CONFIG
+
+    folder = place / "killed"
+    shutil.rmtree(folder, ignore_errors=True)
+    name = SIGNALS[number % len(SIGNALS)]
+    process = subprocess.Popen(
+        start(place, "killed", system), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        process.wait(after)
+        came = "after the end"
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.Signals[name])
+        process.wait(LIMIT_SECONDS)
+        came = where(folder)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    begun = (folder / CONFIG).exists()
+    finish([*start(place, "killed", system), *(["--resume", "auto"] if begun else [])])
+    whole, resumed = content(place / system), content(folder)
+    lost = [part for part, value in whole.items() if resumed[part] != value]
+    return {"kill": number, "system": system, "signal": name, "after": round(after, 2), "came": came, "lost": lost}
+
+
+def where(folder: Path) -> str:
+    """How far a killed run had come, by what lies in its folder."""
+    from speak_neuro.systems.run_folder import CONFIG, METRICS, STATE
+    from speak_neuro.training.metrics_log import read_metrics
+
+    if not (folder / CONFIG).exists():
+        return "before its folder"
+    if (folder / "results.json").exists():
+        return "after the end"
+    steps = read_metrics(folder)[-1:] if (folder / METRICS).exists() else []
+    if not steps:
+        return "before its first step"
+    saved = "" if (folder / STATE).exists() else ", before its first checkpoint"
+    return f"step {steps[0]['step']}{saved}"
+
+
+class Outcomes(Strict):
+    """The results file."""
+
+    metrics: dict[str, Any]
+
+
+def before(path: Path | None, seed: int) -> list[dict[str, Any]]:
+    """The kills that a results file has."""
+    if path is None or not path.exists():
+        return []
+    metrics = read_json(path, Outcomes, "name a file of this command").metrics
+    if metrics.get("seed") != seed:
+        raise SpeakError(f"{path}: has the kills of seed {metrics.get('seed')}; name another file for seed {seed}")
+    return list(metrics["kills"])
+
+
+def measured(kills: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """The metrics of a results file."""
+    count = Counter(f"{kill['system']} {kill['signal']}" for kill in kills)
+    lost = [kill["kill"] for kill in kills if kill["lost"]]
+    return {"seed": seed, "count": len(kills), "lost": lost, "by": dict(sorted(count.items())), "kills": kills}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="reliability/kills.py", description="Kill training at random moments.")
+    parser.add_argument("--count", type=int, default=52, help="kills, with those the results file has (default: 52)")
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), metavar="NAME", help="systems that are trained")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--most-seconds", type=float, default=1e9, help="begin no kill after so long (default: no end)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="outcomes, written after each kill and gone on from")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 1: a bit was lost."""
+    return run_command(build_parser(), run, argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the kills that are missing."""
+    from speak_neuro.corpus.reader import embedded_text
+
+    if arguments.json:
+        check_writable(arguments.json)
+    kills, began = before(arguments.json, arguments.seed), time.monotonic()
+    usual: dict[str, float] = {}
+    command = f"python experiments/{arguments.command_line}"
+    with TemporaryDirectory(prefix="speak-kills-") as folder:
+        place = Path(folder)
+        (place / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
+        for number in range(len(kills), arguments.count):
+            if time.monotonic() - began > arguments.most_seconds:
+                break
+            system = arguments.systems[number % len(arguments.systems)]
+            if system not in usual:
+                at = time.monotonic()
+                finish(start(place, system, system))
+                usual[system] = time.monotonic() - at
+            share = random.Random(f"{arguments.seed} {number}").uniform(0.1, 1.0)
+            kills.append(killed(place, system, number, share * usual[system]))
+            print(json.dumps(kills[-1]), flush=True)
+            if arguments.json:
+                write_json(arguments.json, result_record(command, measured(kills, arguments.seed)))
+    lost = measured(kills, arguments.seed)["lost"]
+    print(f"{len(kills)} kills, {len(lost)} that lost a bit")
+    return int(bool(lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
