@@ -244,8 +244,10 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
     tuner = parts.tuner
     progress: dict[str, Any] = {}
     if arguments.resume:
-        if (folder / runs.STATE).exists():  # a run that was killed early begins anew
-            progress = runs.load_state(folder, tuner)
+        if runs.has_begun(folder):
+            progress, told = runs.load_state(folder, tuner, any_good=arguments.resume == "auto")
+            for line in told:
+                print(f"note: {line}", file=sys.stderr)
     else:
         empty(folder)
         record = {"data": texts.record, "command": command, "versions": package_versions(), "commit": commit()}

@@ -21,11 +21,11 @@ from pydantic import Field
 from speak_neuro.common.files import legible
 from speak_neuro.common.json_files import Strict, check_json
 from speak_neuro.common.json_files import read_json as read_json_file
-from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.settings import from_dict, to_dict
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
+from speak_neuro.training.metrics_log import iterate_metrics
 
 CURVE = ("step", "bpc", "sf", "seconds", "training_sf", "decided")
 """Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it; of the steps
@@ -295,9 +295,7 @@ def read_curve(path: Path) -> dict[str, list[Any]]:
     deciding: set[int] = set()
     if not path.is_file():
         return {}
-    for _, values in read_json_lines(path, "restore the file, or leave the run out", torn_end=True):
-        if "step" not in values:
-            continue
+    for values in iterate_metrics(path):
         if "valid_bpc" in values:
             evaluations.append(values)
         elif values.get("sf"):

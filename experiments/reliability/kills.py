@@ -2,11 +2,12 @@
 
 python experiments/reliability/kills.py --count 52 --json experiments/results/reliability/kills.json
 
-    kill k    system k mod 4, signal k mod 3, after a share of a whole run's time that is drawn from (seed, k)
+    kill k    system k mod 4, signal k mod 3, after a share of a whole run's processor time that is drawn from (seed, k)
     lost      weights, checkpoints, log or scores of the resumed run differ from the whole one's, times aside
 
-A kill is one short run in a process of its own, with one thread. The outcome is written after each kill, and kills
-that the file has are not made again: the command can be stopped and given once more.
+A kill is one short run in a process of its own, with one thread, forked when torch is loaded, so that moments fall into
+the run's work. The outcome is written after each kill, and kills that the file has are not made again: the command can
+be stopped and given once more.
 """
 
 from __future__ import annotations
@@ -15,24 +16,26 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.json_files import Strict, read_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.training import command
 
-SCRIPT = Path(__file__).resolve().parents[1] / "gtok.py"
 SYSTEMS = ("speak", "dtp-gumbel", "dtp-unigram", "magnet")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 FLAGS = (
@@ -45,21 +48,43 @@ LIMIT_SECONDS = 300
 TIMES = ("seconds", "characters_per_second", "training_seconds")
 
 
-def start(place: Path, name: str, system: str) -> list[str]:
-    """The command of a run."""
-    data = ["--data", str(place / "text.txt"), "--out", str(place / name)]
-    return [sys.executable, str(SCRIPT), *FLAGS, "--tokenizer", system, *data]
+def start(place: Path, name: str, system: str, *more: str) -> BaseProcess:
+    """A run that has been started in a process of its own."""
+    flags = [*FLAGS, "--tokenizer", system, "--data", str(place / "text.txt"), "--out", str(place / name), *more]
+    process = get_context("fork").Process(target=train, args=(flags,))
+    process.start()
+    return process
 
 
-def finish(command: Sequence[str]) -> None:
-    """Run a command to its end."""
-    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_SECONDS)
-    if ended.returncode:
-        raise SpeakError(f"{' '.join(command)}: exit code {ended.returncode}: {ended.stderr.strip()[-300:]}")
+def train(flags: list[str]) -> NoReturn:
+    """`gtok.py` with these flags, in the child."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    sys.exit(command.main(flags, prog="gtok.py"))
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def finish(process: BaseProcess) -> float:
+    """Wait for the end of a run; the seconds of processor time that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process.join(LIMIT_SECONDS)
+    if process.exitcode != 0:
+        process.kill()
+        raise SpeakError(f"a run ended with exit code {process.exitcode}; train it by hand to see why")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+
+
+def processor_seconds(process: BaseProcess) -> float:
+    """What a running child has used; the end of one that has ended."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def content(folder: Path) -> dict[str, Any]:
@@ -87,22 +112,18 @@ def killed(place: Path, system: str, number: int, after: float) -> dict[str, Any
     folder = place / "killed"
     shutil.rmtree(folder, ignore_errors=True)
     name = SIGNALS[number % len(SIGNALS)]
-    process = subprocess.Popen(
-        start(place, "killed", system), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        process.wait(after)
-        came = "after the end"
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.Signals[name])
-        process.wait(LIMIT_SECONDS)
-        came = where(folder)
-    finally:
-        if process.poll() is None:
+    process, limit = start(place, "killed", system), time.monotonic() + LIMIT_SECONDS
+    while process.is_alive() and processor_seconds(process) < after and time.monotonic() < limit:
+        time.sleep(0.005)
+    if process.is_alive():
+        os.kill(process.pid or 0, signal.Signals[name])
+        process.join(LIMIT_SECONDS)
+        if process.exitcode is None:
             process.kill()
-            process.wait()
+            raise SpeakError(f"kill {number}: the run of {system} did not end after {name}")
+    came = where(folder)
     begun = (folder / CONFIG).exists()
-    finish([*start(place, "killed", system), *(["--resume", "auto"] if begun else [])])
+    finish(start(place, "killed", system, *(["--resume", "auto"] if begun else [])))
     whole, resumed = content(place / system), content(folder)
     lost = [part for part, value in whole.items() if resumed[part] != value]
     return {"kill": number, "system": system, "signal": name, "after": round(after, 2), "came": came, "lost": lost}
@@ -165,13 +186,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the kills that are missing."""
-    from speak_neuro.corpus.reader import embedded_text
+    import torch
 
+    from speak_neuro.corpus.reader import embedded_text
+    from speak_neuro.training import fit, run_data, trainer  # noqa: F401 - loaded once, before the forks
+
+    torch.set_num_threads(1)
     if arguments.json:
         check_writable(arguments.json)
     kills, began = before(arguments.json, arguments.seed), time.monotonic()
     usual: dict[str, float] = {}
-    command = f"python experiments/{arguments.command_line}"
+    given = f"python experiments/{arguments.command_line}"
     with TemporaryDirectory(prefix="speak-kills-") as folder:
         place = Path(folder)
         (place / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
@@ -180,14 +205,12 @@ def run(arguments: argparse.Namespace) -> int:
                 break
             system = arguments.systems[number % len(arguments.systems)]
             if system not in usual:
-                at = time.monotonic()
-                finish(start(place, system, system))
-                usual[system] = time.monotonic() - at
-            share = random.Random(f"{arguments.seed} {number}").uniform(0.1, 1.0)
+                usual[system] = finish(start(place, system, system))
+            share = random.Random(f"{arguments.seed} {number}").uniform(0.02, 1.0)
             kills.append(killed(place, system, number, share * usual[system]))
             print(json.dumps(kills[-1]), flush=True)
             if arguments.json:
-                write_json(arguments.json, result_record(command, measured(kills, arguments.seed)))
+                write_json(arguments.json, result_record(given, measured(kills, arguments.seed)))
     lost = measured(kills, arguments.seed)["lost"]
     print(f"{len(kills)} kills, {len(lost)} that lost a bit")
     return int(bool(lost))

@@ -3,7 +3,9 @@
     proxy.bits          the bits, changed in place (`ProxyStore`)
     proxy.bits.N        journal N: the bytes that were overwritten after snapshot N, in order
 
-A snapshot is a number. Going back to snapshot N undoes the journals N, N + 1, ... from the last record to the first.
+A snapshot is a number, and the CRC-32 of each BLOCK of the file at that moment, which the checkpoint so holds for it.
+Going back to snapshot N undoes the journals N, N + 1, ... from the last record to the first, and the blocks have to be
+what they were. A block is also checked before its first change since a snapshot, so a fault is found, not counted in.
 Training begins with snapshot 0. The three latest journals are kept: when snapshot N + 1 is taken, the checkpoint that
 holds it is not yet on disk, the newest there holds N, and the one before it, which is kept too, N - 1.
 
@@ -17,6 +19,7 @@ import os
 import shutil
 import struct
 import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,8 @@ from speak_neuro.supervision.proxy import HEADER, MAGIC, VERSION, BoolArray, Byt
 
 RECORD = struct.Struct("<BQI")
 """Plane, first byte, number of bytes; the bytes follow."""
+BLOCK = 1 << 16
+"""Bytes of a plane that have a checksum of their own."""
 
 
 class FileProxy(ProxyStore):
@@ -45,6 +50,9 @@ class FileProxy(ProxyStore):
         self.releases: list[npt.NDArray[Any]] = []
         """Other memory maps, whose pages a snapshot gives back with the store's own."""
         self._snapshot = 0
+        self._sums = np.zeros((2, -(-planes.shape[1] // BLOCK)), dtype=np.int64)
+        self._changed: set[tuple[int, int]] = set()
+        """Blocks that changed since the sums were taken."""
 
     @classmethod
     def begin(cls, path: Path, initial: Path) -> FileProxy:
@@ -54,18 +62,22 @@ class FileProxy(ProxyStore):
         with initial.open("rb") as source, atomic_write(path) as target:
             shutil.copyfileobj(source, target, 1 << 22)
         store = cls.open(path)
+        store._sum_all()
         store._start(0)
         return store
 
     def snapshot(self) -> npt.NDArray[Any]:
-        """The number (1,) of this state, for a checkpoint; `restore` comes back to it."""
+        """The number and the sums of this state, (1 + blocks,), for a checkpoint; `restore` comes back to it."""
         self.flush()
+        for plane, block in self._changed:
+            self._sums[plane, block] = self._sum(plane, block)
+        self._changed.clear()
         self._start(self._snapshot + 1)
         for number, journal in _journals(self._file).items():
             if number < self._snapshot - 2:
                 journal.unlink()
         self.release()
-        return np.array([self._snapshot], dtype=np.int64)
+        return np.concatenate([[self._snapshot], self._sums.ravel()]).astype(np.int64)
 
     def release(self) -> None:
         for array in [self._planes, *self.releases]:
@@ -74,7 +86,8 @@ class FileProxy(ProxyStore):
     def restore(self, snapshot: npt.ArrayLike) -> None:
         """Go back to what `snapshot` returned."""
         wanted = np.asarray(snapshot)
-        if wanted.shape != (1,) or wanted.dtype != np.int64:
+        # Checkpoints of before there were sums hold the number alone.
+        if wanted.shape not in ((1,), (1 + self._sums.size,)) or wanted.dtype != np.int64:
             raise SpeakError(
                 f"{self._file}: the checkpoint holds proxy spikes of a text in memory; begin the run anew, --overwrite"
             )
@@ -93,9 +106,28 @@ class FileProxy(ProxyStore):
                     )
                 self._planes[plane, start : start + len(old)] = old
         self.flush()
+        self._sum_all()
+        stated = wanted[1:].reshape(-1, self._sums.shape[1])
+        for plane, block in np.argwhere(stated != self._sums[: len(stated)]).tolist():
+            raise self._damaged(plane, block)
         for later in sorted((n for n in journals if n > number), reverse=True):
             journals[later].unlink()
         self._start(number)
+
+    def _sum(self, plane: int, block: int) -> int:
+        return zlib.crc32(self._planes[plane, block * BLOCK : (block + 1) * BLOCK].data)
+
+    def _sum_all(self) -> None:
+        for plane, block in np.ndindex(self._sums.shape):
+            self._sums[plane, block] = self._sum(plane, block)
+        self._changed.clear()
+        self.release()
+
+    def _damaged(self, plane: int, block: int) -> SpeakError:
+        return SpeakError(
+            f"{self._file}: plane {plane}, bytes from {block * BLOCK}: the CRC-32 is not the checkpoint's: the file or "
+            "a journal was damaged or changed since it was written; begin the run anew, --overwrite"
+        )
 
     def _start(self, number: int) -> None:
         self._snapshot = number
@@ -106,6 +138,11 @@ class FileProxy(ProxyStore):
         if self._journal is None:
             raise ValueError("the store is not begun; allowed: after begin or restore")
         number = 0 if plane is self._proxy else 1
+        for block in range(low // BLOCK, (high - 1) // BLOCK + 1):
+            if (number, block) not in self._changed:
+                if self._sum(number, block) != self._sums[number, block]:
+                    raise self._damaged(number, block)
+                self._changed.add((number, block))
         with self._journal.open("ab", buffering=0) as stream:
             stream.write(RECORD.pack(number, low, high - low) + plane[low:high].tobytes())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from speak_neuro.common.tensors import read_tensors, write_tensors
 from speak_neuro.errors import SpeakError
-from speak_neuro.systems.run_folder import CONFIG, MODEL, STATE, WITH_DIGEST, check_same_run, header_of, read_run
+from speak_neuro.systems.run_folder import CONFIG, MODEL, STATE, WITH_DIGEST, check_same_run, read_run
 
 KEPT = 2
 """Checkpoints kept, the newest included."""
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and metadata."""
 _EARLIER = re.compile(r"state-(\d+)\.safetensors")
 
 
@@ -33,27 +36,34 @@ def earlier(folder: Path) -> dict[int, Path]:
 
 
 def save_state(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], before: int | None) -> None:
-    """Write the newest checkpoint; the one in its place, of step `before` if known, is kept under its own name."""
+    """Write the newest checkpoint; the one in its place, of step `before` if known, is kept under its own name.
+
+    The metadata holds the step and the identity of the run.
+    """
     newest = folder / STATE
     if before is not None and newest.exists():
         kept = folder / f"state-{before}.safetensors"
         with contextlib.suppress(FileExistsError):
             os.link(newest, kept)
-    write_tensors(newest, tensors, {**metadata, **header_of(folder)})
+    write_tensors(newest, tensors, metadata)
     for path in list(earlier(folder).values())[KEPT - 1 :]:
         path.unlink()
 
 
-def load_state(folder: Path, any_good: bool) -> tuple[dict[str, Tensor], dict[str, Any], Path, list[str]]:
+def load_state(
+    folder: Path, any_good: bool, read: Callable[[Path, Path], Checkpoint] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any], Path, list[str]]:
     """Tensors and metadata of a checkpoint, its file, and what is wrong with newer ones.
 
-    The newest; where that is damaged, the error says which the others are, or with `any_good` the next is taken.
+    The newest; where that is damaged, the error says which the others are, or with `any_good` the next is taken. `read`
+    reads a file of the folder and refuses another run's.
     """
     others = earlier(folder)
     faults: list[str] = []
     for path in (folder / STATE, *others.values()):
         try:
-            tensors, metadata = _read(folder, path)
+            tensors, metadata = (read or read_state)(folder, path)
+            _check_progress(path, metadata)
         except SpeakError as error:
             faults.append(str(error))
             if any_good:
@@ -65,17 +75,21 @@ def load_state(folder: Path, any_good: bool) -> tuple[dict[str, Tensor], dict[st
     raise SpeakError(f"{'; '.join(faults)}; no checkpoint is whole: begin anew with --overwrite")
 
 
-def _read(folder: Path, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_state(folder: Path, path: Path) -> Checkpoint:
+    """A checkpoint of a GTok run."""
     run = read_run(folder) if (folder / CONFIG).exists() else None
     tensors, metadata = read_tensors(path, checked=run is not None and run.schema >= WITH_DIGEST)
     if run is not None:
         check_same_run(run, metadata, path)
+    return tensors, metadata
+
+
+def _check_progress(path: Path, metadata: dict[str, Any]) -> None:
     step, seconds = metadata.get("step"), metadata.get("seconds", 0.0)
     if type(step) is not int or step < 0 or type(seconds) not in (int, float):
         raise SpeakError(
             f"{path}: step is {step!r} and seconds {seconds!r}; allowed: numbers from 0; restore it or train again"
         )
-    return tensors, metadata
 
 
 def has_begun(folder: Path) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from speak_neuro.common.ending import interrupts_held
 from speak_neuro.errors import SpeakError
-from speak_neuro.systems.run_folder import save_model
+from speak_neuro.systems.run_folder import header_of, save_model
 from speak_neuro.training.baseline_step import baseline_step
 from speak_neuro.training.checkpoints import load_state, save_state
 from speak_neuro.training.draws import seed_dropout
@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, trainer: Trainer) -> None:
     """
     tensors, metadata = trainer.snapshot()
     save_model(folder, trainer.system)
-    save_state(folder, tensors, metadata, trainer.saved_step)
+    save_state(folder, tensors, {**metadata, **header_of(folder)}, trainer.saved_step)
     trainer.saved_step = trainer.step
 
 
@@ -133,16 +133,21 @@ def fit(
 def check_finite(trainer: Trainer, values: dict[str, Any]) -> None:
     """Stop a run that has exploded, with what is needed to see why; its checkpoints hold the finite state before."""
     limit = EXPLODED * math.log(max(trainer.system.language_model.config.vocabulary, 2))
+    starts = trainer.sampler.starts_at(trainer.step - 1).tolist()
+    remedy = "lower --learning-rate or --tokenizer-learning-rate"
+    stop_exploded(values, "loss_lm", limit, "windows that begin at characters", starts, trainer.saved_step, remedy)
+
+
+def stop_exploded(
+    values: dict[str, Any], loss: str, limit: float, parts: str, which: list[Any], saved: int | None, remedy: str
+) -> None:
+    """Refuse to go on from a step with a value that is not finite, or a `loss` above the limit; `which` was read."""
     for name, value in values.items():
-        if math.isfinite(value) and not (name == "loss_lm" and value > limit):
+        if math.isfinite(value) and not (name == loss and value > limit):
             continue
-        starts = trainer.sampler.starts_at(trainer.step - 1).tolist()
-        shown = ", ".join(map(str, starts[:8])) + (", ..." if len(starts) > 8 else "")
-        saved = f"the checkpoint of step {trainer.saved_step} stands" if trainer.saved_step else "no checkpoint was due"
-        raise SpeakError(
-            f"step {trainer.step}: {name} is {value:g}, in the windows that begin at characters {shown}; {saved}; "
-            "lower --learning-rate or --tokenizer-learning-rate"
-        )
+        shown = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
+        kept = f"the checkpoint of step {saved} stands" if saved else "no checkpoint was due"
+        raise SpeakError(f"step {values['step']}: {name} is {value:g}, in the {parts} {shown}; {kept}; {remedy}")
 
 
 def train_step(trainer: Trainer) -> dict[str, float]:

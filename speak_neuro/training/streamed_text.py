@@ -6,6 +6,7 @@ Everything is made once, in pieces, in a cache folder that runs share:
     train/ valid/ test/         ids of each part (`corpus.character_store`); the alphabet is the train part's
     exemplar-V.json             the exemplar with V pieces at most, learned from a sample of the train part
     boundaries-DIGEST.bits      where the tokens of that exemplar end in the train part (`ProxyStore`)
+    NAME.sha256                 of each of the last two files; one that has another is made anew
 
 Up to SAMPLE characters the results are those of the text in memory. Of longer texts the exemplar sees SAMPLE characters
 in SAMPLE_BLOCKS blocks at equal distances.
@@ -24,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.common.digests import DIGEST, check_digest, digest_of
-from speak_neuro.common.files import write_json
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of, digest_of_file
+from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
 from speak_neuro.corpus.character_store import CharacterStore, part_of, source_of
@@ -88,9 +89,10 @@ class StreamedText:
         file = self.folder / f"exemplar-{vocabulary}.json"
         with locked(self.folder):
             wanted = (self.folder / INDEX_FILE).stat().st_mtime_ns
-            if not file.exists() or file.stat().st_mtime_ns < wanted:
+            if not is_sealed(file) or file.stat().st_mtime_ns < wanted:
                 say("learning the exemplar's pieces")
                 UnigramExemplar.train(sample(self.train), vocabulary).save(file)
+                seal(file)
         return UnigramExemplar.load(file)
 
     def train_boundaries(self, exemplar: UnigramExemplar, say: Say = print) -> Path:
@@ -100,11 +102,29 @@ class StreamedText:
         content = f"{self.sha256} {len(self.train)} {exemplar.to_text()}"
         file = self.folder / f"boundaries-{hashlib.sha256(content.encode()).hexdigest()[:12]}.bits"
         with locked(self.folder):
-            if not file.exists():
+            if not is_sealed(file):
                 say(f"the exemplar's boundaries in {len(self.train):,} characters")
                 blocks = stream_boundaries(exemplar, self.train.ids, self.train.alphabet)
                 write_bits(file, len(self.train), blocks)
+                seal(file)
         return file
+
+
+def is_sealed(file: Path) -> bool:
+    """Whether a file of the cache is there and whole."""
+    with contextlib.suppress(OSError):
+        return _seal_of(file).read_bytes() == digest_of_file(file).encode()
+    return False
+
+
+def seal(file: Path) -> None:
+    """Write the digest of a file of the cache beside it."""
+    with atomic_write(_seal_of(file)) as stream:
+        stream.write(digest_of_file(file).encode())
+
+
+def _seal_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
 
 
 def boundaries(exemplar: UnigramExemplar, ids: npt.NDArray[Any], alphabet: Alphabet) -> BoolArray:
@@ -138,7 +158,7 @@ def _index(path: Path, files: dict[str, Path] | None, folder: Path, say: Say) ->
         if index["made_from"] == wanted:
             return dict(index)
     say(f"counting the characters of {path}")
-    for stale in folder.glob("*.bits"):
+    for stale in folder.glob("*.bits*"):
         stale.unlink()
     digest, spans = hashlib.sha256(), {}
     for part, file in (files or {"text": path}).items():

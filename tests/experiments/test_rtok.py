@@ -65,7 +65,7 @@ def results(folder: Path) -> dict[str, Any]:
 def test_what_a_run_leaves(speak_run: Path) -> None:
     files = {p.relative_to(speak_run).as_posix() for p in speak_run.rglob("*") if p.is_file()}
     assert files - {"best/README.md"} == {
-        *("config.json", "metrics.jsonl", "results.json", "state.safetensors"),
+        *("config.json", "metrics.jsonl", "results.json", "state.safetensors", "state-3.safetensors"),
         *("best/adapter_config.json", "best/adapter_model.safetensors"),
         *("best/tokenizer/config.json", "best/tokenizer/model.safetensors"),
     }
@@ -117,6 +117,51 @@ def test_a_resumed_run_is_the_whole_run(rtok: Rtok, speak_run: Path, tmp_path: P
             assert whole == parts, name
     ours, theirs = results(tmp_path / "run")["evaluations"], results(speak_run)["evaluations"]
     assert all(ours[split]["f1"] == theirs[split]["f1"] for split in theirs)
+
+
+def test_the_newest_whole_checkpoint(
+    rtok: Rtok, speak_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped bit is refused with what there is; `--resume auto` repeats the last epoch bit for bit."""
+    run = Path(shutil.copytree(speak_run, tmp_path / "run"))
+    flags = [*UNER, "--tokenizer", "speak", "--mimic", "embedded:ru", "--out", str(run)]
+    data = bytearray((run / "state.safetensors").read_bytes())
+    data[len(data) // 2] ^= 4
+    (run / "state.safetensors").write_bytes(data)
+    assert rtok(*flags, "--resume") == 2
+    error = capsys.readouterr().err
+    assert "damaged or changed since it was written" in error
+    assert "--resume auto goes on from step 3" in error
+    assert rtok(*flags, "--resume", "auto") == 0
+    told = capsys.readouterr().err
+    assert "state-3.safetensors: going on from step 3" in told
+    for name in ("best/adapter_model.safetensors", "best/tokenizer/model.safetensors"):
+        assert (run / name).read_bytes() == (speak_run / name).read_bytes()
+    theirs = results(speak_run)["evaluations"]
+    assert all(found["f1"] == theirs[split]["f1"] for split, found in results(run)["evaluations"].items())
+    for state in run.glob("state*.safetensors"):
+        state.unlink()
+    best = (run / "best" / "adapter_model.safetensors").read_bytes()
+    assert rtok(*flags, "--resume") == 2
+    assert "state.safetensors: no such file" in capsys.readouterr().err
+    assert rtok(*flags, "--resume", "auto") == 2
+    assert "no checkpoint is whole: begin anew with --overwrite" in capsys.readouterr().err
+    assert (run / "best" / "adapter_model.safetensors").read_bytes() == best
+
+
+def test_a_state_of_another_run_and_an_explosion_are_refused(
+    rtok: Rtok, speak_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*UNER, "--tokenizer", "zett-original", "--out", str(tmp_path / "run")]
+    assert rtok(*flags, "--stop-after", "3") == 0
+    shutil.copy(speak_run / "state.safetensors", tmp_path / "run")
+    assert rtok(*flags, "--resume") == 2
+    assert "belongs to another run than" in capsys.readouterr().err
+    flags[-1] = str(tmp_path / "exploded")
+    assert rtok(*flags, "--learning-rate", "1e30", "--head-learning-rate", "1e30") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "in the examples" in error
+    assert "no checkpoint was due; lower --learning-rate" in error
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(encoder: Path, tmp_path: Path) -> None:

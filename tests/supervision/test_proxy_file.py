@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.supervision.proxy import ProxyStore
-from speak_neuro.supervision.proxy_file import FileProxy, ProxyCopy, write_bits
+from speak_neuro.supervision import proxy_file
+from speak_neuro.supervision.proxy import HEADER, ProxyStore
+from speak_neuro.supervision.proxy_file import RECORD, FileProxy, ProxyCopy, write_bits
 
 N = 77
 BITS = np.arange(N) % 3 == 0
@@ -104,6 +105,49 @@ def test_a_record_cut_off(proxy: FileProxy, tmp_path: Path) -> None:
     again = FileProxy.open(tmp_path / "proxy.bits")
     again.restore(np.array([0]))
     assert np.array_equal(planes(again), wanted)
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        byte = stream.read(1)
+        stream.seek(at)
+        stream.write(bytes([byte[0] ^ 16]))
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the file or in a journal, when a run goes back to its checkpoint; in the file also where a run changes it."""
+    monkeypatch.setattr(proxy_file, "BLOCK", 4)
+    write_bits(tmp_path / "initial.bits", N, [BITS])
+    path = tmp_path / "proxy.bits"
+    proxy = FileProxy.begin(path, tmp_path / "initial.bits")
+    change(proxy, 1)
+    saved, wanted = proxy.snapshot(), planes(proxy)
+    assert saved.shape == (1 + 2 * 3,)
+    change(proxy, 2)
+    kept = {file: file.read_bytes() for file in tmp_path.glob("proxy.bits*")}
+    journal = tmp_path / "proxy.bits.1"
+    assert len(kept[journal]) > RECORD.size
+    size = len(kept[path])
+    for file, at in [(path, at) for at in range(HEADER.size, size)] + [(journal, RECORD.size)]:
+        flip(file, at)
+        again, refused = FileProxy.open(path), ""
+        try:
+            again.restore(saved)
+        except SpeakError as error:
+            refused = str(error)
+        if refused:
+            assert "the CRC-32 is not the checkpoint's" in refused
+        else:  # the journal had the byte's old value
+            assert np.array_equal(planes(again), wanted), f"{file.name} {at}"
+        for name, content in kept.items():
+            name.write_bytes(content)
+    again = FileProxy.open(path)
+    again.restore(saved)
+    for at in range(HEADER.size, size):  # it runs on, and the disk changes beneath it
+        flip(path, at)
+    with pytest.raises(SpeakError, match="the CRC-32 is not the checkpoint's"):
+        change(again, 3)
 
 
 def test_refusals(proxy: FileProxy, tmp_path: Path) -> None:

@@ -144,6 +144,33 @@ def test_a_damaged_log_is_refused(tmp_path: Path, line: str) -> None:
         MetricsLog(tmp_path, 3)
 
 
+def test_a_changed_missing_or_moved_line_is_refused(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    for step in range(1, 6):
+        log.append({"step": step, "bpc": 1.0 + step / 8})
+    path = tmp_path / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert len({json.loads(line)["check"] for line in lines}) == 5
+    path.write_text("".join(lines[:3]), encoding="utf-8")  # lines at the end may be missing: a kill leaves it so
+    assert [r["bpc"] for r in read_metrics(tmp_path)] == [1.125, 1.25, 1.375]
+    bare = [line.replace(', "check": "' + json.loads(line)["check"] + '"', "") for line in lines]
+    path.write_text("".join(bare), encoding="utf-8")  # of a run from before there were checks
+    assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    damaged = {
+        "changed": [lines[0], lines[1].replace("1.25", "1.5"), *lines[2:]],
+        "left out": [*lines[:1], *lines[2:]],
+        "moved": [lines[1], lines[0], *lines[2:]],
+        "without its check": [*lines[:4], bare[4]],
+        "first without its check": [bare[0], *lines[1:]],
+        "renamed": [*lines[:4], lines[4].replace("check", "chack")],
+    }
+    for name, changed in damaged.items():
+        path.write_text("".join(changed), encoding="utf-8")
+        with pytest.raises(SpeakError, match=r"metrics.jsonl: line \d: check is .* a line was damaged, changed"):
+            read_metrics(tmp_path)
+        assert name
+
+
 def test_the_run_folder_says_where_it_comes_from(tiny_run: Path) -> None:
     record = read_run(tiny_run).record
     assert {"data", "versions", "commit", "device", "command"} <= set(record)

@@ -93,6 +93,7 @@ def test_training_is_the_same_and_resumes_after_a_kill(gtok: Gtok, excerpt: Path
 
     ahead = FileProxy.open(tmp_path / "runs" / "parts" / "proxy.bits")
     ahead._journal = max((tmp_path / "runs" / "parts").glob("proxy.bits.*"))  # the run's own, as it would go on
+    ahead._sum_all()
     ahead.write([3], ~ahead.read([3], 500))
     ahead.mark_visited([5000], 500)
     ahead.flush()

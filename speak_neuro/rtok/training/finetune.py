@@ -54,6 +54,8 @@ class FineTuner:
     accelerator: Any
     joint: JointTokenizer | None = None
     step: int = 0
+    saved_step: int | None = None
+    """Step of the newest checkpoint on disk."""
 
     @classmethod
     def create(

@@ -2,6 +2,7 @@
 
 config.json          schema, task, tokenizer, models, data, settings, versions, commit, device
 state.safetensors    LoRA, classifier, optimisers, tokenizer, proxies, random state, after each epoch and at Ctrl-C
+state-N.safetensors  the checkpoint before it, of step N
 best/                the epoch with the best score on the selecting split: adapter as peft writes it, tokenizer/
 metrics.jsonl        one line a step, one an epoch
 results.json         scores of every evaluated split
@@ -9,6 +10,7 @@ results.json         scores of every evaluated split
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -19,13 +21,17 @@ from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
-from speak_neuro.common.tensors import read_tensors, write_tensors
+from speak_neuro.common.tensors import read_tensors
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.lora import save_adapter
 from speak_neuro.rtok.tasks.examples import Example
 from speak_neuro.rtok.text.segmenter import Segmenter
 from speak_neuro.rtok.training.finetune import FineTuner, evaluate, train_step
-from speak_neuro.training.fit import interrupt_held
+from speak_neuro.systems.run_folder import RUN
+from speak_neuro.training.checkpoints import Checkpoint, earlier
+from speak_neuro.training.checkpoints import load_state as load_checkpoint
+from speak_neuro.training.checkpoints import save_state as save_checkpoint
+from speak_neuro.training.fit import EXPLODED, interrupt_held, stop_exploded
 from speak_neuro.training.metrics_log import MetricsLog
 
 SCHEMA = 2
@@ -58,17 +64,52 @@ def read_description(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != DIGEST}
 
 
+def identity_of(described: dict[str, Any]) -> str:
+    """What is trained on what: the same for all files of a run."""
+    return digest_of({name: described.get(name) for name in ("settings", "data")})
+
+
 def save_state(folder: Path, tuner: FineTuner, progress: dict[str, Any]) -> None:
-    """Write state.safetensors."""
+    """Write state.safetensors; the checkpoint before it is kept."""
     tensors, metadata = tuner.snapshot()
-    write_tensors(folder / STATE, tensors, {**metadata, **progress})
+    described = {RUN: identity_of(read_description(folder))} if (folder / CONFIG).exists() else {}
+    save_checkpoint(folder, tensors, {**metadata, **progress, **described}, tuner.saved_step)
+    tuner.saved_step = tuner.step
 
 
-def load_state(folder: Path, tuner: FineTuner) -> dict[str, Any]:
-    """Bring a fresh tuner to the folder's last checkpoint; returns the progress saved with it."""
-    tensors, metadata = read_tensors(folder / STATE)
-    tuner.restore(tensors, metadata, folder / STATE)
-    return {name: value for name, value in metadata.items() if name not in ("step", DIGEST)}
+def read_state(folder: Path, path: Path) -> Checkpoint:
+    """A checkpoint of the folder's own run. Runs of the first schema have no digests and do not say whose they are."""
+    described = read_description(folder) if (folder / CONFIG).exists() else {}
+    tensors, metadata = read_tensors(path, checked=described.get("schema") == SCHEMA)
+    stated = metadata.get(RUN)
+    if described and stated is not None and stated != identity_of(described):
+        raise SpeakError(f"{path}: belongs to another run than {folder / CONFIG}; restore the run's own file")
+    return tensors, metadata
+
+
+def load_state(folder: Path, tuner: FineTuner, any_good: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Bring a fresh tuner to the folder's last checkpoint, or with `any_good` to the newest whole one.
+
+    Returns the progress saved with it, and what to tell.
+    """
+    tensors, metadata, path, faults = load_checkpoint(folder, any_good, read_state)
+    tuner.restore(tensors, metadata, path)
+    tuner.saved_step = None if faults else tuner.step
+    progress = {name: value for name, value in metadata.items() if name not in ("step", DIGEST, RUN)}
+    return progress, [*faults, f"{path}: going on from step {tuner.step}"] if any_good else []
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a checkpoint can be expected; a run that was killed in its first epoch has none and begins anew."""
+    return (folder / STATE).exists() or bool(earlier(folder)) or (folder / BEST).exists()
+
+
+def check_finite(tuner: FineTuner, values: dict[str, Any]) -> None:
+    """Stop a run that has exploded; its checkpoints hold the finite state before."""
+    which = [example.identifier for example in tuner.rows(tuner.step - 1)]
+    limit = EXPLODED * math.log(len(tuner.task.labels))
+    remedy = "lower --learning-rate or --tokenizer-learning-rate"
+    stop_exploded(values, "loss", limit, "examples", which, tuner.saved_step, remedy)
 
 
 def save_best(folder: Path, tuner: FineTuner) -> None:
@@ -111,6 +152,7 @@ def fit(
             values = train_step(tuner)
             seconds = time.perf_counter() - began
             progress["seconds"] += seconds
+            check_finite(tuner, values)
             record({**values, "seconds": round(seconds, 4)})
             over = tuner.step % tuner.steps_per_epoch == 0
             if over:
