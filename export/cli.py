@@ -13,7 +13,7 @@ from speak_neuro.common.files import check_writable, legible, write_json
 from speak_neuro.common.provenance import package_versions, result_record
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
-from speak_neuro.export.forms import add_form_flags, counted, wanted, write_forms
+from speak_neuro.export.forms import add_form_flags, counted, provenance, wanted, write_forms
 
 if TYPE_CHECKING:
     from speak_neuro.export.files.trace_file import Trace
@@ -86,10 +86,8 @@ def export(arguments: argparse.Namespace) -> int:
     exported = export_neuron(
         system,
         {
-            "producer": "speak_neuro",
+            **provenance(run, system),
             "reader": "import speak_neuro.export.files.nir_node and call register() before nir.read",
-            "run": legible(run.folder.resolve().name),
-            "reset_mode": run.config.neuron.reset_mode,
         },
     )
     trace = None if arguments.no_trace else traced(arguments, run, system)
@@ -115,8 +113,10 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     from tqdm import tqdm
 
     from speak_neuro.common.device import choose_device, describe_device
+    from speak_neuro.common.tensors import tensors_digest
     from speak_neuro.corpus.reader import embedded_text, read_text
     from speak_neuro.corpus.splits import split
+    from speak_neuro.export.files.trace_file import WEIGHTS
     from speak_neuro.export.trace import run_trace, trace_rows
     from speak_neuro.inference.engine import BoundaryEngine
     from speak_neuro.inference.speak import Speak
@@ -143,6 +143,7 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
         "dtype": "float32",
         "versions": package_versions(),
         "run": legible(run.folder.resolve().name),
+        WEIGHTS: tensors_digest(system.state_dict()),
         "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
     }
     speak = Speak(BoundaryEngine(system, run.config), run.alphabet)

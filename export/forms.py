@@ -78,7 +78,7 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
     engine = BoundaryEngine(system, run.config)
     if arguments.fold:
         return _write_folded(arguments, run, engine, make_trace)
-    exported = export_neuron(system, provenance(run))
+    exported = export_neuron(system, provenance(run, system))
     if arguments.lower:
         from speak_neuro.export.files.neuron_file import neuron_graph
 
@@ -87,11 +87,15 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
     return _write_approximate(arguments, "approximate.nir", exported, make_trace())
 
 
-def provenance(run: Run) -> dict[str, str | int | float]:
-    """Metadata of every graph."""
+def provenance(run: Run, system: System) -> dict[str, str | int | float]:
+    """Metadata of every graph; a trace has the same digest of the weights."""
+    from speak_neuro.common.tensors import tensors_digest
+    from speak_neuro.export.files.trace_file import WEIGHTS
+
     return {
         "producer": "speak_neuro",
         "run": legible(run.folder.resolve().name),
+        WEIGHTS: tensors_digest(system.state_dict()),
         "reset_mode": run.config.neuron.reset_mode,
     }
 
@@ -102,7 +106,7 @@ def _write_folded(arguments: argparse.Namespace, run: Run, engine: BoundaryEngin
     from speak_neuro.export.fold import AXON_LIMIT, fold
 
     says = "one-hot characters; the .alphabet.json file beside the graph has their code points"
-    folded = fold(engine, {**provenance(run), "input": says}, arguments.axon_limit or AXON_LIMIT)
+    folded = fold(engine, {**provenance(run, engine.system), "input": says}, arguments.axon_limit or AXON_LIMIT)
     out = arguments.out or arguments.run
     if arguments.approximate:
         if folded.context > 1:

@@ -42,6 +42,8 @@ ARRAYS: dict[str, tuple[type, int]] = {
     "text_utf8": (np.uint8, 1),
     "text_offsets": (np.int64, 1),
 }
+WEIGHTS = "weights"
+"""Where `meta`, and a graph's metadata, have the digest of the weights that ran."""
 _ADVICE = "make one with speak-export"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip entry can say; a clock would change the bytes
 

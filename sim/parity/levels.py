@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron
-from speak_neuro.export.files.trace_file import SCALARS, Trace
+from speak_neuro.export.files.trace_file import SCALARS, WEIGHTS, Trace
 from speak_neuro.sim.runner import run_job
 
 Level = Literal["neuron", "readout"]
@@ -59,6 +59,12 @@ def check_same_neuron(exported: ExportedNeuron, trace: Trace) -> None:
                 f"graph and trace do not belong together: {name} is {graph} in the graph, {run} in the trace; "
                 "export both from one run"
             )
+    weights = [meta.get(WEIGHTS) for meta in (exported.metadata, trace.meta)]
+    if None not in weights and weights[0] != weights[1]:
+        raise SpeakError(
+            f"graph and trace do not belong together: the weights' digest is {str(weights[0])[:12]}... in the graph, "
+            f"{str(weights[1])[:12]}... in the trace; export both from one run"
+        )
 
 
 def run_level(

@@ -81,6 +81,11 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {}
 
 
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
+    """The digest of tensors alone, whatever device they are on."""
+    return digest_of({}, _as_bytes({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
+
+
 def _as_bytes(tensors: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
     """Each tensor's bytes under a name that holds its type and shape too; numpy has no bfloat16."""
     return {

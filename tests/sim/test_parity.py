@@ -220,6 +220,15 @@ def test_graph_and_trace_of_different_runs(name: str) -> None:
         check_same_neuron(fixtures.make_trace(width=9)[0], trace)
 
 
+def test_graph_and_trace_of_two_trainings_with_equal_numbers() -> None:
+    """Sizes, constants and the run's name agree, the weights do not; files from before they were named pass."""
+    exported, trace = fixtures.make_trace()
+    for of_graph, of_trace in (({}, {}), ({"weights": "a" * 64}, {}), ({"weights": "a" * 64}, {"weights": "a" * 64})):
+        check_same_neuron(replace(exported, metadata=of_graph), replace(trace, meta=of_trace))
+    with pytest.raises(SpeakError, match=r"the weights' digest is a{12}\.\.\. in the graph, b{12}\.\.\. in the trace"):
+        check_same_neuron(replace(exported, metadata={"weights": "a" * 64}), replace(trace, meta={"weights": "b" * 64}))
+
+
 # --- rounding
 
 
