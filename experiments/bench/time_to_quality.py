@@ -18,6 +18,7 @@ the recipe comes to the same bits per character, between its lengths around that
 at least that. With --mark each arm is also scored after every turn of its second half, ends when it is as good as the
 mark, and its time is that of the mark, straight between two scores; an arm `adam` that ends above sets the mark itself.
 
+Boundaries that training draws (dtp-gumbel, magnet) are scored as the likelier ones, and under "drawn" as it draws them.
 The JSON is written after every system and seed; with --resume those that it has are left out.
 """
 
@@ -184,11 +185,15 @@ class Arm:
 
     def score(self) -> None:
         """Score the test text."""
+        self.found = self.evaluate()
+        self.curve.append((round(self.seconds, 2), self.found.bpc))
+
+    def evaluate(self) -> Any:
+        """What the test text says."""
         from speak_neuro.training.evaluation import evaluate
 
         config = self.trainer.config
-        self.found = evaluate(self.trainer.system, self.text.test_ids, config.window, precision=config.precision)
-        self.curve.append((round(self.seconds, 2), self.found.bpc))
+        return evaluate(self.trainer.system, self.text.test_ids, config.window, precision=config.precision)
 
     def reached(self, mark: float | None) -> bool:
         return mark is not None and bool(self.curve) and self.curve[-1][1] <= mark
@@ -196,15 +201,25 @@ class Arm:
     def record(self) -> dict[str, Any]:
         """What is written."""
         half = len(self.losses) // 2
-        return {
+        record = {
             "steps": self.trainer.step,
             "cpu_seconds": round(self.seconds, 2),
-            "bpc": self.found.bpc,
-            "token_dependence": self.found.token_dependence,
-            "shortening_factor": self.found.shortening_factor,
+            **scores(self.found),
             "curve": self.curve,
             "worst_late_step_bpc": max(self.losses[half:]),  # a spike: a late loss far above the usual ones
         }
+        system = self.trainer.system
+        if not system.is_speak and system.segmenter.samples:
+            segmenter: Any = system.segmenter
+            segmenter.sampled = not segmenter.sampled
+            record["drawn" if segmenter.sampled else "likelier"] = scores(self.evaluate())
+            segmenter.sampled = not segmenter.sampled
+        return record
+
+
+def scores(found: Any) -> dict[str, float]:
+    """Of an evaluation, what is written."""
+    return {name: getattr(found, name) for name in ("bpc", "token_dependence", "shortening_factor")}
 
 
 def trainer_of(config: RunConfig, text: Text, seed: int) -> Trainer:

@@ -64,10 +64,12 @@ def test_small_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(metrics["speed_up"]) == 1
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
 
-    assert main([*flags, *files, *arms, "--systems", "whitespace", "fixed", "--resume"]) == 0
+    assert main([*flags, *files, *arms, "--systems", "whitespace", "magnet", "--resume"]) == 0
     more = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["metrics"]["runs"]
     assert more[:2] == metrics["runs"]
-    assert [run["system"] for run in more[2:]] == ["fixed", "fixed"]
+    assert [run["system"] for run in more[2:]] == ["magnet", "magnet"]
+    assert all(run["drawn"]["shortening_factor"] < run["shortening_factor"] for run in more[2:]), "new, it closes few"
+    assert all("drawn" not in run for run in more[:2])
     assert main([*flags, *files, *arms, "--resume", "--mark", "9"]) == 2
     assert "has mark None, not 9.0" in capsys.readouterr().err
     assert main([*flags, *files, *arms, "--mark", "9"]) == 0
