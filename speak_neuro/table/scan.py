@@ -26,6 +26,7 @@ from speak_neuro.common.numba_cache import kernel
 
 BREAK = 0xFF
 _ZERO = np.float32(0)
+_ONE = np.uint64(1)
 
 
 @kernel
@@ -139,7 +140,7 @@ def scan_taps(
     own,
     floor,
     index,
-    rows,
+    parts,
     gain,
     decay,
     threshold,
@@ -151,18 +152,24 @@ def scan_taps(
 ):
     """`scan` where current and gate are sums over the last k characters, added in the order of their delays.
 
-    `index` (P + 2,): the row of a code point, as in `scan`. `rows` (V + 2, 2k): the parts of the current by delay, then
-    those of the gate; the last row but one is the break, the last for what lies before the text, zeros. `recent` (k,)
-    are the rows of the last characters, the newest first, carried on like `potential`.
+    `index` (P + 2,): the row of a code point, as in `scan`. `parts` (k, V + 2) complex64: by delay and row the part of
+    the current, and as imaginary part that of the gate, so that one load and one addition serve both; the last row but
+    one is the break, the last for what lies before the text, zeros. `recent` (k,) are the rows of the last characters,
+    the newest first, carried on like `potential`.
     """
     unknown = index.shape[0] - 2
     taps = recent.shape[0]
-    separator = rows.shape[0] - 2
+    separator = parts.shape[1] - 2
     least = _rank(threshold)
     v = potential[0]
     characters = 0
     n = 0
     i = first
+    flat, width = parts.ravel(), np.uint64(parts.shape[1])
+    rows = np.empty(taps + 1024, np.uint64)  # of the characters so far, the newest at m - 1
+    for delay in range(taps):
+        rows[taps - 1 - delay] = recent[delay]
+    m = taps
     while i < last:
         point, size = _decode(data, i, last, own)
         if size == 0:
@@ -170,25 +177,30 @@ def scan_taps(
         row = index[unknown + 1 if point == 0x110000 else min(point, unknown)]
         i += size
         characters += 1
-        for delay in range(taps - 1, 0, -1):
-            recent[delay] = recent[delay - 1]
-        recent[0] = row
-        current = rows[row, 0]
-        gate = rows[row, taps]
-        for delay in range(1, taps):
-            current += rows[recent[delay], delay]
-            gate += rows[recent[delay], taps + delay]
-        driven = current if gain is None else gain * current
+        rows[m] = row
+        total = flat[row]
+        place, base = np.uint64(m), np.uint64(0)
+        for _ in range(1, taps):
+            place -= _ONE
+            base += width
+            total += flat[base + rows[place]]
+        driven = total.real if gain is None else gain * total.real
         leaked = v if decay is None else decay * v
         u = leaked + driven
         lowered = u - soft_reset
-        after = reset_potential if gate > _ZERO else lowered
+        after = reset_potential if total.imag > _ZERO else lowered
         v = after if u >= threshold else u
         ends[n, 0] = i
         ends[n, 1] = characters
-        n += 1 if (_rank(u) >= least) & (gate > floor) else 0
+        n += 1 if (_rank(u) >= least) & (total.imag > floor) else 0
+        m += 1
         if row == separator:
-            recent[:] = separator + 1
+            rows[m - taps : m] = separator + 1
+        if m == rows.shape[0]:
+            rows[:taps] = rows[m - taps :]
+            m = taps
+    for delay in range(taps):
+        recent[delay] = rows[m - 1 - delay]
     potential[0] = v
     return characters, n, i
 

@@ -36,18 +36,19 @@ class Scanner:
         self._index[-1] = len(table.alphabet)
         if separator is not None:
             self._index[separator] = len(table.alphabet)
-        # Columns: a current and a gate for each delay. Rows: the alphabet, the break, what lies before the text.
-        self._rows = np.zeros((len(table.alphabet) + 2, 2 * table.taps), dtype=np.float32)
-        self._rows[:-2] = np.concatenate([table.current, table.gate]).T
-        self._rows[-2] = 0
-        self._rows[-2, [0, table.taps]] = np.inf, np.inf
-        self._absent = len(self._rows) - 1
+        # By delay and row a current and a gate. Rows: the alphabet, the break, what lies before the text.
+        parts = np.zeros((table.taps, len(table.alphabet) + 2, 2), dtype=np.float32)
+        parts[:, :-2, 0], parts[:, :-2, 1] = table.current, table.gate
+        parts[0, -2] = np.inf
+        self._absent = parts.shape[1] - 1
         # A decay or a gain of None is left out, 1 that is: a product with 1 would cost time and change nothing.
         self._constants = (None if decay == 1 else decay, *others)
         self._gain = None if gain == 1 else gain
         if table.taps == 1:
-            self._rows[:-2, 0] *= gain
-            self._rows = self._rows[self._index]
+            parts[0, :-2, 0] *= gain
+            self._rows = parts[0, self._index]
+        else:
+            self._parts = parts.view(np.complex64)[..., 0]
 
     def start(self, state: State | None = None) -> Running:
         """The beginning of a text, or `state`."""
@@ -77,7 +78,7 @@ class Scanner:
         if self._table.taps == 1:
             found = compiled.scan(*where, self._rows, *self._constants, running.potential, ends)
         else:
-            found = compiled.scan_taps(*where, self._index, self._rows, self._gain, *self._constants, *running, ends)
+            found = compiled.scan_taps(*where, self._index, self._parts, self._gain, *self._constants, *running, ends)
         characters, cuts, stop = found
         return characters, cuts, stop
 

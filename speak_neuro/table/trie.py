@@ -27,6 +27,9 @@ _PARENT = np.uint64(MOST_SLOTS - 1)
 _ID = np.uint64(0xFFFFF)
 _TO_ID = np.uint64(22)
 _TO_BASE = np.uint64(42)
+_BYTE = np.uint64(8)
+_LENGTH = np.uint64(255)
+_ONE, _NOTHING = np.uint64(1), np.uint64(0)
 
 
 @kernel
@@ -94,38 +97,38 @@ def fill(blob, offsets, numbers, nodes):
 @kernel
 def fewest(data, start, stop, nodes, cost, best, ids, n):
     """The ids of the unit data[start:stop], of at most LONGEST_UNIT bytes, from ids[n] on -> n after them."""
-    root = np.int64(nodes[0] >> _TO_BASE)
-    cost[stop - start] = 0
-    for i in range(stop - 1, start - 1, -1):
-        base = root
-        slot = 0
-        least = np.int32(1 << 30)
-        piece = np.uint64(0)
-        length = 0
+    # Unsigned numbers: of signed ones numba asks each time whether they count from the array's end.
+    root = nodes[0] >> _TO_BASE
+    begin, size = np.uint64(start), np.uint64(stop - start)
+    cost[size] = 0
+    i = size
+    while i > _NOTHING:
+        i -= _ONE
+        base, slot = root, _NOTHING
+        least, piece, length = np.int32(1 << 30), _NOTHING, _NOTHING
         j = i
-        while j < stop:
-            child = base + data[j]
+        while j < size:
+            child = base + np.uint64(data[begin + j])
             word = nodes[child]
-            if (word & _PARENT) != np.uint64(slot):
+            if (word & _PARENT) != slot:
                 break
-            j += 1
+            j += _ONE
             slot = child
-            base = np.int64(word >> _TO_BASE)
+            base = word >> _TO_BASE
             known = word >> _TO_ID & _ID
             # Selects, no branches: which prefixes are pieces is hard to foresee.
-            here = cost[j - start] + np.int32(1)
-            better = (known != np.uint64(0)) & (here <= least)
+            here = cost[j] + np.int32(1)
+            better = (known != _NOTHING) & (here <= least)
             least = here if better else least
             piece = known if better else piece
             length = j - i if better else length
-        cost[i - start] = least
-        best[i - start] = np.uint32(piece) << np.uint32(8) | np.uint32(length)
-    i = start
-    while i < stop:
-        word = best[i - start]
-        ids[n] = np.int32(word >> np.uint32(8)) - 1
+        cost[i] = least
+        best[i] = piece << _BYTE | length
+    while i < size:
+        word = best[i]
+        ids[n] = np.int32(word >> _BYTE) - 1
         n += 1
-        i += np.int64(word & np.uint32(255))
+        i += word & _LENGTH
     return n
 
 
@@ -152,7 +155,7 @@ def put_units(data, start, ends, cuts, separator, nodes, ids, sizes):
     here.
     """
     cost = np.empty(LONGEST_UNIT + 1, np.int32)
-    best = np.empty(LONGEST_UNIT + 1, np.uint32)
+    best = np.empty(LONGEST_UNIT + 1, np.uint64)
     n = 0
     text = 0
     begun = 0
@@ -174,5 +177,5 @@ def put_units(data, start, ends, cuts, separator, nodes, ids, sizes):
 def put_open(data, start, last, nodes, ids, n):
     """The ids of what is decided of the open unit data[start:last], from ids[n] on -> (n, start of the rest)."""
     cost = np.empty(LONGEST_UNIT + 1, np.int32)
-    best = np.empty(LONGEST_UNIT + 1, np.uint32)
+    best = np.empty(LONGEST_UNIT + 1, np.uint64)
     return cut_long(data, start, last, nodes, cost, best, ids, n)
