@@ -219,17 +219,13 @@ class Tokenizer:
     def _offsets(self, text: str, ids: IdArray) -> IndexArray:
         """(n, 2) spans in characters of the ids of a text without special tokens."""
         prepared, sources = self.boundaries.prepare(text)
-        sizes = np.array([len(self._known().all[k]) for k in ids.tolist()], dtype=np.int64)
+        sizes = self._known().lengths[ids]
         ends = np.cumsum(sizes)
-        if prepared.isascii():
-            spans = np.stack([ends - sizes, ends], axis=1)
-        else:
-            # The first byte's character, and the one behind the last byte's.
-            places = np.arange(len(prepared) + 1)
-            bounds = segments.byte_spans(prepared, np.stack([places, places], axis=1))[:, 0]
-            first = np.searchsorted(bounds, ends - sizes, side="right") - 1
-            last = np.searchsorted(bounds, ends, side="left")
-            spans = np.stack([first, last], axis=1)
+        spans = np.stack([ends - sizes, ends], axis=1)
+        if not prepared.isascii():  # the characters that the first and the last byte belong to
+            raw = np.frombuffer(prepared.encode("utf-8", "surrogatepass"), dtype=np.uint8)
+            character = np.cumsum(raw & 0xC0 != 0x80) - 1
+            spans = character[spans - (0, 1)] + (0, 1)
         return spans if sources is None else _of_sources(spans, sources)
 
     def decode_bytes(self, ids: npt.ArrayLike) -> bytes:

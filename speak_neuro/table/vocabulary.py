@@ -105,6 +105,11 @@ class Vocabulary:
         """The bytes of every id."""
         return (*(bytes([value]) for value in range(BYTES)), *self.tokens)
 
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The bytes of every id, counted."""
+        return np.array([1] * BYTES + [len(token) for token in self.tokens], dtype=np.int64)
+
     def encode(self, tokens: Iterable[str | bytes]) -> IdArray:
         """The ids (n,) of tokens."""
         ids: list[int] = []
