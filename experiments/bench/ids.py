@@ -6,7 +6,10 @@ python experiments/bench/ids.py texts/ --runs runs/ids --json experiments/result
 is not in `--runs` is trained first. Every vocabulary is learned from the same characters of train.txt, and scored
 on test.txt: characters per id, the text in one go. Each has a fallback to bytes, so none loses a character.
 
-    ranges, tokens, whole    SPEAK's: pieces in contextual ranges, in its tokens, its most frequent tokens as they are
+Sizes are equal: where too little repeats for the size asked for, BPE ends below it, and all others are learned anew at
+the size that BPE has. A language and size that the file of `--json` has with the same settings is not measured again.
+
+    ranges, tokens           SPEAK's: pieces in contextual ranges, in its tokens
     BPE, Unigram             byte level, words apart as in GPT-2 (`tokenizers`)
     BPE without borders      merges across words within a line, as SuperBPE's second stage
 
@@ -29,12 +32,24 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.json_files import Strict, read_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import ParityError, SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
-UNITS = ("ranges", "tokens", "whole")
+UNITS = ("ranges", "tokens")
 PEERS = ("BPE", "Unigram", "BPE without borders")
+FLAGS = (
+    "--preset smoke --encoder convolution --width 32 --heads 2 --inner 128 --steps 300 --batch 8 --evaluate-every 300 "
+    "--evaluate-characters 5000 --test-characters 10000"
+)
+"""A minute on one core."""
+
+
+class Before(Strict):
+    """Results of an earlier call."""
+
+    metrics: dict[str, dict[str, Any]]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--test-characters", type=int, default=60_000, help="characters scored (60,000)")
     parser.add_argument(
         "--flags",
-        default="--preset smoke --encoder convolution --width 64 --heads 2 --inner 256 --steps 400",
+        default=FLAGS,
         help="flags of gtok.py for a run that is to be made",
     )
     parser.add_argument("--repeats", type=int, default=5, help="timed repetitions (default: 5)")
@@ -63,16 +78,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Every language in turn, a line for each size."""
+    known: dict[str, Any] = {}
     if arguments.json:
         check_writable(arguments.json)
-    languages = languages_of(arguments)
-    sizes = [int(size) for size in arguments.sizes.split(",")]
-    metrics: dict[str, Any] = {}
-    for language in languages:
+        if arguments.json.is_file():
+            known = read_json(arguments.json, Before, "give another name, or remove the file").metrics
+    for language in languages_of(arguments):
         train_run(arguments, language)
-        metrics[language] = of_language(arguments, language, sizes)
-        if arguments.json:  # after each, so that a run that is stopped leaves what it has
-            write_json(arguments.json, result_record(f"python experiments/bench/{arguments.command_line}", metrics))
+        facts = of_language(arguments, language)
+        before = known.get(language, {})
+        sizes = before.get("sizes", {}) if {**before, "sizes": {}} == {**facts, "sizes": {}} else {}
+        known[language] = {**facts, "sizes": sizes}
+        for size in arguments.sizes.split(","):
+            if size not in sizes:
+                sizes[size] = at_size(arguments, language, int(size))
+            told = (f"{name} {value['characters_per_id']:.3f}" for name, value in sizes[size].items())
+            print(f"{language} {int(size):,} ({sizes[size]['BPE']['ids']:,} ids): {', '.join(told)}", flush=True)
+            if arguments.json:  # after each, so that a run that is stopped leaves what it has
+                write_json(arguments.json, result_record(f"python experiments/bench/{arguments.command_line}", known))
     return 0
 
 
@@ -104,42 +127,50 @@ def read(path: Path, characters: int) -> str:
         return stream.read(characters)
 
 
-def of_language(arguments: argparse.Namespace, language: str, sizes: Sequence[int]) -> dict[str, Any]:
-    """Characters per id and million characters per second for every size and kind of vocabulary."""
+def of_language(arguments: argparse.Namespace, language: str) -> dict[str, Any]:
+    """What holds for every size."""
     from speak_neuro.api.tokenizer import Tokenizer
     from speak_neuro.systems.run_folder import read_run
 
-    folder = arguments.data / language
-    train = read(folder / "train.txt", arguments.train_characters)
-    test = read(folder / "test.txt", arguments.test_characters)
+    train, test = texts_of(arguments, language)
     run, speak = read_run(arguments.runs / language), Tokenizer.load(arguments.runs / language)
     ranges, tokens = (len(speak.spans(test, ranges=hard)) for hard in (True, False))
-    found: dict[str, Any] = {
+    return {
         "train_characters": len(train),
         "test_characters": len(test),
         "steps": run.config.training.steps,
         "run_commit": run.record.get("commit"),
         "characters_per_token": len(test) / tokens,
         "characters_per_range": len(test) / ranges,
-        "sizes": {},
     }
-    for size in sizes:
-        encoders = {unit: ours(speak, train, test, size, unit) for unit in UNITS}
-        encoders |= {name: peer(name, train, test, size) for name in PEERS}
-        counts = {name: encode() for name, encode in encoders.items()}
-        seconds = timed(encoders, arguments.repeats)
-        row = {
-            name: {
-                "ids": encoders[name].size,  # type: ignore[attr-defined]
-                "characters_per_id": len(test) / counts[name],
-                "million_characters_per_second": len(test) / seconds[name] / 1e6,
-            }
-            for name in counts
+
+
+def texts_of(arguments: argparse.Namespace, language: str) -> tuple[str, str]:
+    """What is learned from, and what is scored."""
+    folder = arguments.data / language
+    return read(folder / "train.txt", arguments.train_characters), read(folder / "test.txt", arguments.test_characters)
+
+
+def at_size(arguments: argparse.Namespace, language: str, size: int) -> dict[str, Any]:
+    """Characters per id and million characters per second of every kind of vocabulary, at the size that BPE reaches."""
+    from speak_neuro.api.tokenizer import Tokenizer
+
+    train, test = texts_of(arguments, language)
+    speak = Tokenizer.load(arguments.runs / language)
+    peers = {"BPE": peer("BPE", train, test, size)}
+    size = peers["BPE"].size  # type: ignore[attr-defined]
+    peers |= {name: peer(name, train, test, size) for name in PEERS[1:]}
+    encoders = {unit: ours(speak, train, test, size, unit) for unit in UNITS} | peers
+    counts = {name: encode() for name, encode in encoders.items()}
+    seconds = timed(encoders, arguments.repeats)
+    return {
+        name: {
+            "ids": encoders[name].size,  # type: ignore[attr-defined]
+            "characters_per_id": len(test) / counts[name],
+            "million_characters_per_second": len(test) / seconds[name] / 1e6,
         }
-        found["sizes"][str(size)] = row
-        told = ", ".join(f"{name} {value['characters_per_id']:.3f}" for name, value in row.items())
-        print(f"{language} {size:,}: {told}", flush=True)
-    return found
+        for name in counts
+    }
 
 
 def ours(speak: Any, train: str, test: str, size: int, unit: str) -> Callable[[], int]:
