@@ -97,7 +97,8 @@ def read(arguments: argparse.Namespace) -> str:
 def views(arguments: argparse.Namespace, text: str) -> list[View]:
     """One for each run and each tokenizer beside them."""
     from speak_neuro.inference.speak import Speak
-    from speak_neuro.inference.views import SUBWORDS, library_view, load_library_tokenizer, train_subwords
+    from speak_neuro.inference.subwords import SUBWORDS, train_subwords
+    from speak_neuro.inference.views import library_view, load_library_tokenizer
 
     names = [run.name or str(run) for run in arguments.run]
     names = names if len(set(names)) == len(names) else [str(run) for run in arguments.run]
@@ -108,12 +109,13 @@ def views(arguments: argparse.Namespace, text: str) -> list[View]:
     for what in arguments.against:
         if what in SUBWORDS:
             tokenizer = train_subwords(what, arguments.vocabulary_size, corpus(arguments))
-            label = f"{'BPE' if what == 'bpe' else 'Unigram'} {tokenizer.get_vocab_size():,}"
+            label = f"{'BPE' if what.startswith('bpe') else 'Unigram'} {tokenizer.get_vocab_size():,}"
             found.append(library_view(tokenizer, text, label))
         else:
             path = Path(what)
             if not path.is_file():
-                raise SpeakError(f"--against is {what!r}; allowed: bpe, unigram, or the path of a tokenizer.json")
+                known = ", ".join(SUBWORDS)
+                raise SpeakError(f"--against is {what!r}; allowed: {known}, or the path of a tokenizer.json")
             found.append(library_view(load_library_tokenizer(path), text, path.stem))
     return found
 

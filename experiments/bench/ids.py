@@ -38,7 +38,7 @@ from speak_neuro.errors import ParityError, SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
 UNITS = ("ranges", "tokens")
-PEERS = ("BPE", "Unigram", "BPE without borders")
+PEERS = {"BPE": "bpe", "Unigram": "unigram-bytes", "BPE without borders": "bpe-lines"}
 FLAGS = (
     "--preset smoke --encoder convolution --width 32 --heads 2 --inner 128 --steps 300 --batch 8 --evaluate-every 300 "
     "--evaluate-characters 5000 --test-characters 10000"
@@ -157,15 +157,16 @@ def at_size(arguments: argparse.Namespace, language: str, size: int) -> dict[str
 
     train, test = texts_of(arguments, language)
     speak = Tokenizer.load(arguments.runs / language)
-    peers = {"BPE": peer("BPE", train, test, size)}
-    size = peers["BPE"].size  # type: ignore[attr-defined]
-    peers |= {name: peer(name, train, test, size) for name in PEERS[1:]}
-    encoders = {unit: ours(speak, train, test, size, unit) for unit in UNITS} | peers
+    peers: dict[str, Any] = {}
+    for name in PEERS:
+        peers[name] = peer(name, train, test, size)
+        size = peers["BPE"].size
+    encoders: dict[str, Any] = {unit: ours(speak, train, test, size, unit) for unit in UNITS} | peers
     counts = {name: encode() for name, encode in encoders.items()}
     seconds = timed(encoders, arguments.repeats)
     return {
         name: {
-            "ids": encoders[name].size,  # type: ignore[attr-defined]
+            "ids": encoders[name].size,
             "characters_per_id": len(test) / counts[name],
             "million_characters_per_second": len(test) / seconds[name] / 1e6,
         }
@@ -188,29 +189,9 @@ def ours(speak: Any, train: str, test: str, size: int, unit: str) -> Callable[[]
 
 def peer(name: str, train: str, test: str, size: int) -> Callable[[], int]:
     """Counts the ids of a tokenizer of the `tokenizers` library."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from speak_neuro.inference.subwords import train_subwords
 
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    if name == "Unigram":
-        tokenizer = Tokenizer(models.Unigram())
-        trainer: Any = trainers.UnigramTrainer(
-            vocab_size=size,
-            initial_alphabet=letters,
-            show_progress=False,
-            unk_token="<unk>",
-            special_tokens=["<unk>"],
-        )
-    else:
-        tokenizer = Tokenizer(models.BPE())
-        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=letters, show_progress=False, min_frequency=2)
-    if name == "BPE without borders":  # a line is one word, in parts of at most 256 characters
-        parts = pre_tokenizers.Split(Regex(r"[^\n]{1,256}|\n+"), "isolated")
-        whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([parts, whole])
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(train.splitlines(keepends=True), trainer)
+    tokenizer = train_subwords(PEERS[name], size, [train], least=2)
     if tokenizer.decode(tokenizer.encode(test).ids, skip_special_tokens=False) != test:
         raise ParityError(f"{name}: ids do not give the text back; nothing was timed")
 

@@ -195,30 +195,10 @@ def measure_speed(arguments: argparse.Namespace, text: str, table: TableTokenize
 
 def peers(documents: list[str], size: int) -> dict[str, Any]:
     """Byte-level BPE and Unigram of the `tokenizers` library, trained on the documents."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from speak_neuro.inference.subwords import train_subwords
 
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    made = {}
-    for name, model, trainer in (
-        ("BPE", models.BPE(), trainers.BpeTrainer(vocab_size=size, initial_alphabet=letters, show_progress=False)),
-        (
-            "Unigram",
-            models.Unigram(),
-            trainers.UnigramTrainer(
-                vocab_size=size,
-                initial_alphabet=letters,
-                show_progress=False,
-                unk_token="<unk>",
-                special_tokens=["<unk>"],
-            ),
-        ),
-    ):
-        tokenizer = Tokenizer(model)
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.train_from_iterator(documents, trainer)
-        made[f"Hugging Face {name}"] = tokenizer
-    return made
+    kinds = {"BPE": "bpe", "Unigram": "unigram-bytes"}
+    return {f"Hugging Face {name}": train_subwords(kind, size, documents) for name, kind in kinds.items()}
 
 
 def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

@@ -6,14 +6,12 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.engine import BoundaryEngine, IntArray
@@ -22,8 +20,6 @@ from speak_neuro.supervision.entropy import character_entropy
 from speak_neuro.text import segments
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.training.sliding import views as windows_over
-
-SUBWORDS = ("bpe", "unigram")
 
 
 def speak_view(engine: BoundaryEngine, alphabet: Alphabet, text: str, name: str, entropy: bool = True) -> View:
@@ -84,33 +80,3 @@ def load_library_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         raise SpeakError(
             f"{os.fspath(path)}: not a tokenizer.json ({reason}); give one that `tokenizers` wrote"
         ) from None
-
-
-def train_subwords(kind: str, size: int, pieces: Iterable[str]) -> Tokenizer:
-    """A BPE or Unigram tokenizer with a vocabulary of `size`, learned from `pieces` as is usual.
-
-    BPE works on bytes in words of GPT-2's pattern, Unigram on characters in words marked by a leading bar.
-    """
-    if kind not in SUBWORDS:
-        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(SUBWORDS)}")
-    if size < 256:
-        raise SpeakError(f"--vocabulary-size is {size}; allowed: at least 256")
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer: Any = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
-    else:
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-        trainer = trainers.UnigramTrainer(
-            vocab_size=size, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
-        )
-    tokenizer.train_from_iterator(_encodable(pieces), trainer)
-    return tokenizer
-
-
-def _encodable(pieces: Iterable[str]) -> Iterator[str]:
-    for piece in pieces:
-        yield from piece.encode("utf-8", "replace").decode("utf-8").splitlines(keepends=True)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from speak_neuro.inference.speak import Speak
-from speak_neuro.inference.views import entropy_bits, library_view, train_subwords
+from speak_neuro.inference.subwords import SUBWORDS, train_subwords
+from speak_neuro.inference.views import entropy_bits, library_view
 from speak_neuro.plot_cli import main
 
 TEXT = "German germanium: the neuron closes a token."
@@ -75,7 +76,7 @@ def test_a_tokenizer_file_beside_the_run(tiny_run: Path, tmp_path: Path, capsys:
     assert "not a tokenizer.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("kind", SUBWORDS)
 @pytest.mark.parametrize(
     "text", ["", "a  b\n\tc", "שלום", "日本語のテキスト", "👩\u200d👧 x\u00e9e\u0301", " lead and trail "]
 )
@@ -91,7 +92,7 @@ def test_subwords_partition_any_text(kind: str, text: str) -> None:
     ("flags", "message"),
     [
         (["--text", ""], "the text has 0 characters"),
-        (["--text", "a", "--against", "wordpiece"], "allowed: bpe, unigram, or the path"),
+        (["--text", "a", "--against", "wordpiece"], "allowed: bpe, bpe-lines, unigram, unigram-bytes, or the path"),
         (["--text", "a", "--out", "x.pdf"], "no such form of picture"),
         (["--text", "a", "--against", "bpe", "--vocabulary-size", "10"], "--vocabulary-size is 10"),
         (["--text", "a", "--against", "bpe", "--corpus", "nowhere.txt"], "nowhere.txt"),
