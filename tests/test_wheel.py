@@ -1,11 +1,12 @@
-"""A new user's way in ten commands, outside the repository: the wheel, a run, a tokenizer, ids in a Trainer."""
+"""Outside the repository: the wheel in ten commands, from a text to ids in a Trainer, and the sdist's own tests."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -43,56 +44,93 @@ trainer = Trainer(
 )
 print("loss", trainer.train().training_loss)
 """
+PATHS = "import sys; print(sys.version_info[1], *(p for p in sys.path if p.endswith('site-packages')), sep=chr(10))"
+NEEDED = "import accelerate, datasets, numba, snntorch, torch, transformers"
+CORE = ("text", "table/test_vocabulary.py", "neuron/test_reference.py", "tokenizer", "systems", "test_packaging.py")
+"""Tests of the sdist that need seconds."""
+
+
+class Outside:
+    """A folder and a fresh environment in it that sees the packages of `python`, but nothing of this repository."""
+
+    def __init__(self, folder: Path, python: str | Path) -> None:
+        self.folder, self.home = folder, {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        self.home |= {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hub"), "TOKENIZERS_PARALLELISM": "false"}
+        minor, *paths = self.run(python, "-c", PATHS).splitlines()
+        self.run(python, "-m", "venv", "--without-pip", "venv")  # pip and setuptools are those of `python`
+        self.bin = folder / "venv" / "bin"
+        own = folder / "venv" / "lib" / f"python3.{minor}" / "site-packages"
+        (own / "others.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
+
+    def run(self, *command: str | Path, at: Path | None = None) -> str:
+        """What a command that must succeed prints."""
+        words = list(map(str, command))
+        done = subprocess.run(
+            words, cwd=at or self.folder, capture_output=True, text=True, env=self.home, timeout=900, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def pip(self, *words: str | Path) -> None:
+        self.run(self.bin / "python", "-m", "pip", *words, "--quiet", "--no-deps", "--disable-pip-version-check")
+
+
+def python_313() -> str:
+    """A Python 3.13 with the package's dependencies."""
+    python = os.environ.get("SPEAK_PYTHON313") or shutil.which("python3.13")
+    ready = python and subprocess.run([python, "-c", NEEDED], capture_output=True, check=False).returncode == 0
+    if not python or not ready:
+        pytest.skip("no Python 3.13 with the package's dependencies and the extra hf; name one by SPEAK_PYTHON313")
+    return python
 
 
 @pytest.mark.slow
-def test_from_the_wheel_to_a_trainer(tmp_path: Path) -> None:
-    """A venv that sees this one's packages, but not this repository, gets the wheel and does everything."""
+@pytest.mark.parametrize("version", ["this Python", "3.13"])
+def test_from_the_wheel_to_a_trainer(version: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed: pip install 'speak-neuro[hf]'")
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment |= {"OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hub"), "TOKENIZERS_PARALLELISM": "false"}
-
-    def run(*command: str | Path) -> str:
-        done = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=900
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def pip(python: str | Path, *words: str | Path) -> None:
-        run(python, "-m", "pip", *words, "--quiet", "--no-deps", "--disable-pip-version-check")
-
-    pip(sys.executable, "wheel", ROOT, "--no-build-isolation", "--wheel-dir", tmp_path / "dist")
-    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    outside = Outside(tmp_path, python_313() if version == "3.13" else sys.executable)
+    build = (sys.executable, "-m", "pip", "wheel", ROOT, "--no-build-isolation", "--no-deps", "--quiet")
+    outside.run(*build, "--wheel-dir", "dist")
     (wheel,) = (tmp_path / "dist").glob("speak_neuro-*.whl")
-    python = tmp_path / "venv" / "bin" / "python"
-    pip(python, "install", wheel)
-    here = [sysconfig.get_path("purelib"), *(path for path in sys.path if path.endswith("site-packages"))]
-    purelib = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (purelib / "others.pth").write_text("\n".join(dict.fromkeys(here)) + "\n", encoding="utf-8")
+    outside.pip("install", wheel)
 
     from speak_neuro.corpus.reader import embedded_text
 
     (tmp_path / "text.txt").write_text(embedded_text("en")[:30000], encoding="utf-8")
     tiny = "--width 32 --heads 2 --inner 64 --window 64 --batch 4 --steps 10 --exemplar-vocabulary 300"
-    bin = python.parent
-    told = run(
-        bin / "speak-train", "--data", "text.txt", "--out", "runs/mine", "--encoder", "convolution", *tiny.split()
-    )
+
+    def speak(command: str, *more: str) -> str:
+        name, *flags = command.split()
+        return outside.run(outside.bin / f"speak-{name}", *flags, *more)
+
+    assert "torch" in speak("doctor")
+    told = speak("train --data text.txt --out runs/mine --encoder convolution", *tiny.split())
     assert "run folder runs/mine" in told
-    run(bin / "speak-export", "--to", "nir", "--run", "runs/mine", "--text", "text.txt", "--rows", "4", "--quiet")
-    run(bin / "speak-export", "--to", "table", "--run", "runs/mine")
-    run(bin / "speak-tokenize", "--run", "runs/mine", "--build-vocabulary", "v", "--vocabulary-size", "400", "text.txt")
-    ids = run(
-        bin / "speak-tokenize",
-        "--table",
-        "runs/mine/table.safetensors",
-        "--vocabulary",
-        "v",
-        "--format",
-        "ids",
-        "text.txt",
-    )
+    speak("export --to nir --run runs/mine --text text.txt --rows 4 --quiet")
+    speak("export --to table --run runs/mine")
+    speak("tokenize --run runs/mine --build-vocabulary v --vocabulary-size 400 text.txt")
+    ids = speak("tokenize --table runs/mine/table.safetensors --vocabulary v --format ids text.txt")
     assert ids.startswith("[")
-    run(python, "-c", CODE)
-    assert "loss" in run(python, "-c", TRAIN)
+    outside.run(outside.bin / "python", "-c", CODE)
+    assert "loss" in outside.run(outside.bin / "python", "-c", TRAIN)
+
+
+@pytest.mark.slow
+def test_the_sdists_own_tests(tmp_path: Path) -> None:
+    """They pass where it is unpacked, on its own package."""
+    outside = Outside(tmp_path, sys.executable)
+    make = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    outside.run(sys.executable, "-c", make, tmp_path, at=ROOT)
+    (archive,) = tmp_path.glob("speak_neuro-*.tar.gz")
+    with tarfile.open(archive) as files:
+        files.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / archive.name.removesuffix(".tar.gz")
+    outside.pip("install", "--no-build-isolation", "--editable", unpacked)
+    python = outside.bin / "python"
+    for package in ("speak_neuro", "speak_neuro.export", "speak_neuro.sim"):
+        place = outside.run(python, "-c", f"import {package}; print({package}.__file__)", at=unpacked)
+        assert place.startswith(str(unpacked)), place
+    tests = [f"tests/{name}" for name in CORE]
+    assert " passed" in outside.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, at=unpacked)
+    whole = outside.run(python, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", at=unpacked)
+    assert "error" not in whole.splitlines()[-1]
