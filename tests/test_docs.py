@@ -133,11 +133,29 @@ def test_the_architecture_shows_the_tree() -> None:
     assert subprocess.run(command, check=False).returncode == 0, "run python docs/make_tree.py"
 
 
-def test_the_walk_through_of_a_system_is_one() -> None:
-    """The page's class, entered in the registry, cuts a text."""
-    code = next(block for block in blocks(ROOT / "docs" / "contributing.md", "python") if "class Vowels" in block)
-    names: dict[str, Any] = {}
-    exec(compile(code, "contributing.md", "exec"), names)
+def test_the_walk_throughs_of_a_system_and_an_encoder_work() -> None:
+    """The page's system cuts a text, its encoder looks back as far as it says."""
+    names: dict[str, Any] = {"__name__": "extension"}
+    for code in blocks(ROOT / "docs" / "howto-extend.md", "python"):
+        exec(compile(code, "howto-extend.md", "exec"), names)
     alphabet = Alphabet("abcde ")
     ids = torch.from_numpy(alphabet.encode("a bed")[None].astype("int64"))
     assert names["Vowels"](alphabet)(ids).tolist() == [[True, False, False, True, False]]
+    encoder, changed = names["Pairs"](len(alphabet), 4), ids.clone()
+    changed[0, 1] = 3
+    assert (encoder(ids) != encoder(changed)).any(-1).tolist() == [[False, True, True, False, False]]
+
+
+def test_the_walk_throughs_enter_registries_that_look_so() -> None:
+    sources = "".join((ROOT / "speak_neuro" / file).read_text("utf-8") for file in ("config.py", "neuron/resets.py"))
+    lines = [line for code in blocks(ROOT / "docs" / "howto-extend.md", "diff") for line in code.splitlines()]
+    assert len(lines) == 6
+    assert [line for line in lines if line[1:] not in sources and not line.startswith("+")] == []
+
+
+def test_every_block_of_code_is_run_by_a_test() -> None:
+    """Pages with fenced Python or shell are those that tests name; a new one is added to its test."""
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        if blocks(page, "python") or blocks(page, "bash") or blocks(page, "py"):
+            assert f'"{page.name}"' in tests, page.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,24 @@ def test_texts_to_tokenizer(excerpt: Path, tmp_path: Path) -> None:
     assert again.tokens(text)
     by_path = speak_neuro.train(excerpt, tmp_path / "other", steps=6, encoder="convolution", quiet=True, **tiny())
     assert by_path.tokens(text) == made.tokens(text)
+
+
+def test_the_how_to_page_runs(excerpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks as they stand, on a longer text and with fewer steps."""
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "howto-tokenizer.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"texts": excerpt.read_text(encoding="utf-8").split("\n")}
+    train = speak_neuro.train
+
+    def short(texts: Any, out: Any, **settings: Any) -> Any:
+        return train(texts, out, **{**settings, "steps": 6, "quiet": True, **tiny()})
+
+    monkeypatch.setattr(speak_neuro, "train", short)
+    for code in blocks:
+        exec(compile(code.replace('["Some text.", "More text."]', "texts"), page.name, "exec"), names)
+    assert names["tokenizer"].decode(names["tokenizer"].encode("Some text.")) == "Some text."
+    assert (tmp_path / "my-tokenizer" / "README.md").exists()
 
 
 def test_refusals(tmp_path: Path, tiny_run: Path) -> None:

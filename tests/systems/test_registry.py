@@ -27,7 +27,7 @@ class Vowels(Segmenter):
 
     @classmethod
     def check(cls, config: RunConfig) -> str:
-        return "--window is 65, which is odd; allowed for vowels: even" if config.training.window == 65 else ""
+        return "--window is 65, which is odd; allowed for made-up: even" if config.training.window == 65 else ""
 
     def __init__(self, alphabet: Alphabet) -> None:
         super().__init__()
@@ -44,16 +44,16 @@ class Vowels(Segmenter):
 
 @pytest.fixture
 def vowels() -> Iterator[None]:
-    SYSTEMS.register("vowels", f"{__name__}:Vowels")
+    SYSTEMS.register("made-up", f"{__name__}:Vowels")
     yield
-    SYSTEMS.remove("vowels")
+    SYSTEMS.remove("made-up")
 
 
 def test_a_system_is_one_file_and_one_line(
     vowels: None, excerpt: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, table, scores = tmp_path / "run", tmp_path / "table.md", tmp_path / "scores.json"
-    flags = ["--data", str(excerpt), "--tokenizer", "vowels", "--out", str(run)]
+    flags = ["--data", str(excerpt), "--tokenizer", "made-up", "--out", str(run)]
     assert load("gtok").main([*TINY_FLAGS, *flags, "--steps", "5", "--window", "65"]) == 2
     assert "--window is 65, which is odd" in capsys.readouterr().err
     assert load("gtok").main([*TINY_FLAGS, *flags, "--steps", "5"]) == 0
@@ -63,7 +63,7 @@ def test_a_system_is_one_file_and_one_line(
     assert json.loads(lines[0])["loss_boundary"] > json.loads(lines[4])["loss_boundary"] > 0
     assert load("compare/evaluate").main(["--run", str(run), "--json", str(scores), "--device", "cpu"]) == 0
     assert load("compare/tables").main([str(run), str(tiny_run), "--out", str(table)]) == 0
-    assert "vowels" in table.read_text(encoding="utf-8")
+    assert "made-up" in table.read_text(encoding="utf-8")
     pictures = tmp_path / "pictures"
     assert load("compare/plot").main([str(run), str(tiny_run), "--out", str(pictures)]) == 0
     assert len(list(tmp_path.glob("pictures*.png"))) == 2
