@@ -22,7 +22,7 @@ LONGEST = 3000
 """Characters a picture holds at most: 50 lines."""
 CELL = 0.145
 """Inches."""
-STRIP, CURVE, GAP, LEFT = 0.3, 1.05, 0.22, 0.95
+STRIP, CURVE, GAP, LEFT, KEY = 0.3, 1.05, 0.22, 0.95, 0.3
 HARD, SOFT, INK, QUIET, BAR = "#b3401f", "#1f64a8", "#22282e", "#5d6670", "#8a6fb0"
 GROUNDS = ("#eceeed", "#cfe1ea")
 
@@ -43,7 +43,7 @@ def save(views: Sequence[View], stream: IO[bytes], kind: str) -> str:
     columns = max(end - start for start, end in lines)
     heights = [STRIP * len(views) + CURVE * sum(view.neuron is not None for view in views) + GAP for _ in lines]
     width = max(LEFT + columns * CELL + 0.15, 5.2)
-    figure = Figure(figsize=(width, sum(heights) + 0.5), facecolor="white")
+    figure = Figure(figsize=(width, sum(heights) + KEY - GAP + 0.05), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, figure.get_figwidth())
@@ -75,7 +75,7 @@ def _key(axes: Any, views: Sequence[View]) -> float:
         marks.append(Line2D([], [], color=BAR, marker="s", markersize=5, linestyle="", label="entropy (bits)"))
     if marks:
         axes.legend(handles=marks, loc="upper right", ncols=len(marks), fontsize=8, frameon=False, borderaxespad=0.2)
-    return 0.3
+    return KEY
 
 
 class _Line:

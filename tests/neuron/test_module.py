@@ -50,6 +50,20 @@ def test_steps_are_the_sequence(neurons):
     assert_bits_equal(state, whole.state)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_torch_compile_changes_nothing(compiler):
+    """Spikes, potentials, state and gradients, bit for bit; aot_eager traces as inductor does and needs no compiler."""
+    module, found = GatedLeaky(3, decay=0.9, reset_potential=-0.125), []
+    for run in (module, torch.compile(module, backend=compiler)):
+        current, gate = (x.requires_grad_() for x in inputs(2, 40, 3))
+        spikes, membrane, state = run(current, gate)
+        (membrane.square().sum() + spikes.sum() + state.sum()).backward()
+        found.append((spikes, membrane, state, current.grad))
+    for plain, compiled in zip(*found, strict=True):
+        assert_bits_equal(compiled.detach(), plain.detach())
+
+
 def test_there_is_no_hidden_state():
     module = GatedLeaky()
     current, gate = torch.full((1, 3), 0.3), torch.ones(1, 3)
