@@ -148,7 +148,7 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     }
     speak = Speak(BoundaryEngine(system, run.config), run.alphabet)
     with tqdm(total=len(rows), unit="row", desc="trace", disable=arguments.quiet, delay=1) as bar:
-        return run_trace(speak, rows, meta, bar.update)
+        return run_trace(speak, rows, meta, bar.update, entropy=run.record.get("framework") != "rtok")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.trace_file import Trace, encode_texts
 from speak_neuro.export.graph import constants_of
 from speak_neuro.inference.speak import Speak
+from speak_neuro.inference.views import entropy_bits
 
 FEATURE_LIMIT = 2**28
 """Numbers in the trace's feature array (1 GiB) beyond which the text is refused rather than the memory used up."""
@@ -26,9 +27,14 @@ def trace_rows(text: str, row_length: int) -> list[str]:
 
 
 def run_trace(
-    speak: Speak, rows: list[str], meta: Mapping[str, object], progress: Callable[[int], object] | None = None
+    speak: Speak,
+    rows: list[str],
+    meta: Mapping[str, object],
+    progress: Callable[[int], object] | None = None,
+    *,
+    entropy: bool = False,
 ) -> Trace:
-    """Run the tokenizer over each row."""
+    """Run the tokenizer over each row; with `entropy` also the language model, for pictures."""
     if not rows:
         raise SpeakError("the text has no line with a character in it; give a text with --text")
     width = speak.engine.tokenizer.current_readout.in_features
@@ -41,12 +47,15 @@ def run_trace(
         )
     features = np.zeros((*shape, width), dtype=np.float32)
     current, gate_logit, membrane = (np.zeros(shape, dtype=np.float32) for _ in range(3))
-    spikes = np.zeros(shape, dtype=np.uint8)
+    spikes, bits = np.zeros(shape, dtype=np.uint8), np.zeros(shape, dtype=np.float32)
     for index, row in enumerate(rows):
         run = speak.trace(row)
         n = len(row)
         features[index, :n], current[index, :n], gate_logit[index, :n] = run.features, run.current, run.gate_logit
         membrane[index, :n], spikes[index, :n] = run.membrane, run.spikes
+        if entropy:
+            # In thousandths of a bit: nobody sees more, and it compresses.
+            bits[index, :n] = entropy_bits(speak.engine, speak.alphabet.encode(row), run.spikes).round(3)
         if progress is not None:
             progress(1)
     text_utf8, text_offsets = encode_texts(rows)
@@ -66,4 +75,5 @@ def run_trace(
         text_utf8=text_utf8,
         text_offsets=text_offsets,
         meta=dict(meta),
+        entropy=bits if entropy else None,
     )

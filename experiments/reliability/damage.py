@@ -53,7 +53,7 @@ def kinds(run: Path, place: Path) -> dict[str, Kind]:
     from speak_neuro.export.cli import main as export
     from speak_neuro.export.files.folded_file import read_alphabet, write_alphabet
     from speak_neuro.export.files.neuron_file import graph_digest, read_graph, read_neuron
-    from speak_neuro.export.files.trace_file import ARRAYS, read_trace
+    from speak_neuro.export.files.trace_file import read_trace
     from speak_neuro.supervision.exemplar import UnigramExemplar
     from speak_neuro.systems.run_folder import load_system, read_run
     from speak_neuro.table.table import CompiledTable
@@ -84,7 +84,7 @@ def kinds(run: Path, place: Path) -> dict[str, Kind]:
 
     def trace() -> Any:
         found = read_trace(place / "trace.npz")
-        return digest_of(found.meta, {name: np.asarray(getattr(found, name)) for name in ARRAYS})
+        return digest_of(found.meta, found.arrays())
 
     def graph() -> Any:
         read_neuron(place / "boundary.nir")

@@ -23,9 +23,11 @@ from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 WITH_DIGEST = 2
 """The first schema whose `meta` holds the content's digest; a file of the first schema is read without."""
+WITH_ENTROPY = 3
+"""The first schema that can hold `entropy`; a trace without it is written in the schema before."""
 LARGEST = 1 << 27
 """Bytes that an archive may always unpack to."""
 LARGEST_RATIO = 200
@@ -44,6 +46,7 @@ ARRAYS: dict[str, tuple[type, int]] = {
 }
 WEIGHTS = "weights"
 """Where `meta`, and a graph's metadata, have the digest of the weights that ran."""
+OPTIONAL: dict[str, tuple[type, int]] = {"entropy": (np.float32, 2)}
 _ADVICE = "make one with speak-export"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip entry can say; a clock would change the bytes
 
@@ -76,9 +79,11 @@ class Trace:
     """(B + 1,) byte positions: row b is text_utf8[text_offsets[b] : text_offsets[b + 1]]."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Device, dtype, versions, run, schema_version."""
+    entropy: npt.NDArray[np.float32] | None = None
+    """(B, L) bits of the language model's next character, for pictures; None where there is no language model."""
 
     def __post_init__(self) -> None:
-        for name, (dtype, dimensions) in ARRAYS.items():
+        for name, (dtype, dimensions) in self._kinds().items():
             value = np.asarray(getattr(self, name))
             if value.dtype != dtype or value.ndim != dimensions:
                 raise ValueError(
@@ -90,7 +95,7 @@ class Trace:
                 raise ValueError(f"{name} holds NaN or infinity; allowed: finite numbers")
         rows, positions = self.current.shape
         shapes = {
-            **dict.fromkeys(("gate_logit", "membrane", "spikes"), (rows, positions)),
+            **dict.fromkeys(("gate_logit", "membrane", "spikes", *self._optional()), (rows, positions)),
             "length": (rows,),
             "features": (rows, positions, self.features.shape[2]),
             "text_offsets": (rows + 1,),
@@ -103,7 +108,7 @@ class Trace:
         if (self.spikes > 1).any():
             raise ValueError(f"spikes holds {self.spikes.max()}; allowed: 0 and 1")
         padding = ~self.valid
-        for name in ("current", "gate_logit", "membrane", "spikes"):
+        for name in ("current", "gate_logit", "membrane", "spikes", *self._optional()):
             if getattr(self, name)[padding].any():
                 raise ValueError(f"{name} is not zero at and after a row's length; allowed: zero padding")
         offsets = self.text_offsets
@@ -117,6 +122,16 @@ class Trace:
             raise ValueError(
                 f"row {row} has {characters[row]} characters of text; allowed: its length {self.length[row]}"
             )
+
+    def _optional(self) -> list[str]:
+        return [name for name in OPTIONAL if getattr(self, name) is not None]
+
+    def _kinds(self) -> dict[str, tuple[type, int]]:
+        return ARRAYS | {name: OPTIONAL[name] for name in self._optional()}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that it holds but `meta`, by name."""
+        return {name: np.asarray(getattr(self, name)) for name in self._kinds()}
 
     @property
     def sequences(self) -> int:
@@ -143,8 +158,8 @@ def encode_texts(texts: list[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
 
 def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
     """Write `trace` as an .npz that `numpy.load` reads, with reproducible bytes, atomically."""
-    arrays = {name: np.asarray(getattr(trace, name)) for name in ARRAYS}
-    meta = {**trace.meta, "schema_version": SCHEMA_VERSION}
+    arrays = trace.arrays()
+    meta = {**trace.meta, "schema_version": WITH_DIGEST if trace.entropy is None else WITH_ENTROPY}
     meta[DIGEST] = digest_of(meta, arrays)
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     with atomic_write(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -167,7 +182,8 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
         with zipfile.ZipFile(path) as archive:
             members = {entry.filename: entry for entry in archive.infolist()}
             _check_members(path, members, len(archive.infolist()), size)
-            arrays = {name: _array(archive, members[f"{name}.npy"]) for name in (*ARRAYS, "meta")}
+            names = [*ARRAYS, "meta", *(name for name in OPTIONAL if f"{name}.npy" in members)]
+            arrays = {name: _array(archive, members[f"{name}.npy"]) for name in names}
         described = str(arrays.pop("meta"))
     except SpeakError:
         raise

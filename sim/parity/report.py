@@ -51,6 +51,7 @@ def render(report: dict[str, Any], exported: ExportedNeuron, trace: Trace, runs:
         differences=_differences(report),
         shown_differences=SHOWN_DIFFERENCES,
         facts=_facts(report),
+        entropy=trace.entropy is not None,
         data=_sequences(exported, trace, runs),
     )
 
@@ -160,6 +161,8 @@ def _sequences(exported: ExportedNeuron, trace: Trace, runs: dict[str, LevelRun]
             "gate": gate_open[row, shown].astype(int).tolist(),
             "membrane": [round(value, 5) for value in trace.membrane[row, shown].tolist()],
         }
+        if trace.entropy is not None:
+            entry["entropy"] = [round(value, 2) for value in trace.entropy[row, shown].tolist()]
         if run is not None and differs[row, shown].any():
             entry["got"] = run.spikes[row, shown].tolist()
             entry["gotMembrane"] = [round(value, 5) for value in run.membrane[row, shown].tolist()]

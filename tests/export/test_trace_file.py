@@ -66,6 +66,24 @@ def test_bytes_depend_on_the_values_alone(path: Path, trace: Trace, tmp_path: Pa
     assert (tmp_path / "back.npz").read_bytes() == path.read_bytes()
 
 
+def test_entropy_is_kept_and_checked(trace: Trace, tmp_path: Path) -> None:
+    fields = fixtures.fields(trace)
+    bits = np.where(trace.valid, np.float32(1.5), np.float32(0)).astype(np.float32)
+    write_trace(tmp_path / "t.npz", Trace(**{**fields, "entropy": bits}))
+    found = read_trace(tmp_path / "t.npz")
+    assert found.entropy is not None
+    assert found.entropy.tobytes() == bits.tobytes()
+    assert found.meta["schema_version"] == 3
+    write_trace(tmp_path / "again.npz", found)
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "t.npz").read_bytes()
+    rewrite(tmp_path / "t.npz", entropy=bits + np.float32(0.25) * trace.valid.astype(np.float32))
+    refusal(tmp_path / "t.npz")  # the digest covers it
+    with pytest.raises(ValueError, match="entropy has shape"):
+        Trace(**{**fields, "entropy": bits[:, 1:]})
+    with pytest.raises(ValueError, match="entropy is not zero at and after a row's length"):
+        Trace(**{**fields, "entropy": bits + 1})
+
+
 def test_no_text_at_all(tmp_path: Path) -> None:
     write_trace(tmp_path / "t.npz", fixtures.make_trace([])[1])
     assert read_trace(tmp_path / "t.npz").sequences == 0
@@ -110,7 +128,7 @@ def test_no_pickle(path: Path) -> None:
         ({"features": None}, "it lacks features"),
         ({"meta": np.array("not json")}, "meta: not valid JSON"),
         ({"meta": np.array("[1]")}, "meta is a list"),
-        ({"meta": np.array('{"schema_version": 9}')}, "schema_version is 9, this speak-neuro reads 1 to 2"),
+        ({"meta": np.array('{"schema_version": 9}')}, "schema_version is 9, this speak-neuro reads 1 to 3"),
         ({"meta": np.array('{"schema_version": true}')}, "schema_version is True"),
         ({"meta": np.array('{"schema_version": -5}')}, "schema_version is -5"),
         ({"meta": np.array("[" * 100_000)}, "nested too deeply"),

@@ -73,7 +73,9 @@ def visit(browser: Any, tmp_path: Path) -> Callable[..., None]:
 def report() -> str:
     """A failed comparison of hostile and of ordinary texts, with differences at every place."""
     exported, trace = fixtures.make_trace([*ATTACKS, *TEXTS.values()])
-    trace = Trace(**{**fixtures.fields(trace), "meta": {"device": ATTACKS[1], "run": ATTACKS[0]}})
+    bits = (trace.valid * np.arange(trace.valid.shape[1]) % 5).astype(np.float32)
+    named = {"device": ATTACKS[1], "run": ATTACKS[0]}
+    trace = Trace(**{**fixtures.fields(trace), "meta": named, "entropy": bits})
     own = parity.LevelRun(trace.spikes.astype(np.int8), trace.membrane, trace.current, trace.gate_logit, 0.1, {})
     changed = replace(own, spikes=np.where(trace.valid, 1 - trace.spikes, 0).astype(np.int8))
     patch = pytest.MonkeyPatch()
@@ -102,6 +104,10 @@ def test_choosing_a_sequence_shows_its_text(browser: Any, visit: Callable[..., N
         shown[index] = browser.execute_script("return document.getElementById('text').textContent")
         plot = browser.execute_script("return [...document.querySelectorAll('#plot .glyph')].map(t => t.textContent)")
         assert "".join(plot).replace("·", " ") == shown[index]
+        bars = browser.execute_script(
+            "return [...document.querySelectorAll('#plot .bits title')].map(t => t.textContent)"
+        )
+        assert bars == [f"{t % 5:.2f} bits" for t in range(len(plot))]
     assert set(shown.values()) == {*ATTACKS, *TEXTS.values()}
     assert browser.title == "Parity failed · speak_neuro"  # no script of a text ran
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
