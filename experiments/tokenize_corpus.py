@@ -17,9 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.table import shards
 from speak_neuro.table.shards import Settings, Shard, Totals
+from speak_neuro.table.tokenizer import load
 
 PLAN, SUMMARY = "plan.json", "summary.json"
 
@@ -123,7 +126,6 @@ def check(arguments: argparse.Namespace) -> None:
         except ImportError:
             raise MissingExtra(f"ray is not installed; {shards.INSTALL}") from None
     shards.arrow()
-    from speak_neuro.table.tokenizer import load
 
     load(arguments.table, arguments.vocabulary)
 
@@ -153,8 +155,6 @@ def by_processes(parts: list[Shard], settings: Settings, arguments: argparse.Nam
         for part in parts:
             yield shards.write_shard(part, settings)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
 
     # Fresh interpreters: a fork would inherit the threads of libraries in an undefined state.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.forms import lower_graph
 
 if TYPE_CHECKING:
     from speak_neuro.inference.engine import BoundaryEngine
@@ -70,7 +71,6 @@ def _lowered(arguments: argparse.Namespace, engine: BoundaryEngine, whole: bool)
     from speak_neuro.export.files.folded_file import folded_graph
     from speak_neuro.export.files.neuron_file import neuron_graph
     from speak_neuro.export.fold import AXON_LIMIT, fold
-    from speak_neuro.export.forms import lower_graph
     from speak_neuro.export.graph import export_neuron
 
     folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT) if whole else None

@@ -15,8 +15,13 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import atomic_write, check_distinct, check_writable, write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.table.learn_pieces import learn_pieces
+from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.long_lines import LineWriter, rest_of_line, write_tokens
 from speak_neuro.table.slots import UNITS
+from speak_neuro.table.token_counter import TokenCounter
+from speak_neuro.table.tokenizer import load
+from speak_neuro.table.vocabulary import Vocabulary
 from speak_neuro.text.lines import FORMATS, read_lines, render
 
 if TYPE_CHECKING:
@@ -86,12 +91,8 @@ def tokenize(arguments: argparse.Namespace) -> int:
         return build_vocabulary(arguments)
     vocabulary = None
     if arguments.vocabulary is not None:
-        from speak_neuro.table.load_vocabulary import load_vocabulary
-
         vocabulary = load_vocabulary(arguments.vocabulary)
     if arguments.table is not None:
-        from speak_neuro.table.tokenizer import load
-
         work = table_worker(load(arguments.table, vocabulary), arguments.format, arguments.threads)
     else:
         from speak_neuro.inference.speak import Speak
@@ -209,9 +210,6 @@ class Watched:
 
 def build_vocabulary(arguments: argparse.Namespace) -> int:
     """Learn a vocabulary from all texts, line by line, and write it."""
-    from speak_neuro.table.learn_pieces import learn_pieces
-    from speak_neuro.table.vocabulary import Vocabulary
-
     tokenizer, unit, size = segmenter(arguments), arguments.vocabulary_unit, arguments.vocabulary_size
     counts: Counter[bytes] = Counter()
 
@@ -242,8 +240,6 @@ def build_vocabulary(arguments: argparse.Namespace) -> int:
 def segmenter(arguments: argparse.Namespace) -> Speak | TableTokenizer:
     """What cuts the text."""
     if arguments.table is not None:
-        from speak_neuro.table.tokenizer import load
-
         return load(arguments.table)
     from speak_neuro.inference.speak import Speak
 
@@ -253,8 +249,6 @@ def segmenter(arguments: argparse.Namespace) -> Speak | TableTokenizer:
 def count_whole(arguments: argparse.Namespace) -> tuple[Vocabulary, int]:
     """The most frequent tokens by compiled code, of texts of any size, and the number of different ones."""
     from speak_neuro.table.files import count_tokens
-    from speak_neuro.table.token_counter import TokenCounter
-    from speak_neuro.table.tokenizer import load
 
     table, counter = load(arguments.table).table, TokenCounter()
     with contextlib.closing(sources(arguments.text, arguments.quiet)) as opened:

@@ -10,9 +10,11 @@ is its measured time multiplied by an assumed power.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Count, time, print the table."""
-    from dataclasses import asdict
-
     from speak_neuro.corpus.reader import embedded_text, read_text
     from speak_neuro.corpus.splits import split
     from speak_neuro.export.graphs.costs import LOIHI
@@ -114,8 +114,6 @@ def tokenizer_costs(folder: Path, lines: list[str]) -> dict[str, Any]:
 
 def byte_pair_costs(train: str, lines: list[str], vocabulary: int, repeats: int) -> dict[str, Any]:
     """Processor time of a Hugging Face byte-level BPE tokenizer over the lines, on one thread."""
-    import os
-
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import ByteLevelBPETokenizer
 

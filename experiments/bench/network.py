@@ -24,6 +24,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.sim.runner import run_job
 
 KINDS = ("layer", "gated layer", "stock")
 
@@ -85,8 +86,6 @@ class Measured(NamedTuple):
 
 def measure(kind: str, current: Any, steps: int) -> Measured:
     """`steps` steps in Lava."""
-    from speak_neuro.sim.runner import run_job
-
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     job = {"kind": np.asarray(kind), "steps": np.asarray(steps), "current": current}

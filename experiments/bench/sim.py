@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import statistics
 import sys
@@ -35,6 +36,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import device_name, result_record
 from speak_neuro.errors import ParityError, SpeakError
+from speak_neuro.sim.cli import main as speak_sim
 
 POPULATIONS = (1, 64, 1024, 16384)
 KINDS, ARITHMETICS, PLACES = ("stock", "gated"), ("float", "fixed"), ("process", "network")
@@ -162,10 +164,6 @@ def ratios(speeds: dict[str, float]) -> dict[str, float]:
 
 def through_parity(folder: Path, characters: int, row_length: int, features: int) -> dict[str, Any]:
     """Wall time of `speak-sim parity --level neuron` on a trace of so many characters."""
-    import json
-
-    from speak_neuro.sim.cli import main as speak_sim
-
     graph, trace = make_files(folder, characters, row_length, features)
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()) as printed:

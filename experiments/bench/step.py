@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -167,8 +168,6 @@ def wait(device: str) -> None:
 
 def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
     """MiB that three steps need at most: of this process, or of the device."""
-    import resource
-
     import torch
 
     config = of_size(size, arguments)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
 from speak_neuro.errors import ParityError, SpeakError
 
 if TYPE_CHECKING:
@@ -102,7 +103,6 @@ def tokenizers_of(arguments: argparse.Namespace, text: str) -> tuple[Speak, Tabl
     """The torch path and the table, which has a vocabulary of the text."""
     import torch
 
-    from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
     from speak_neuro.inference.compile_table import compile_table
     from speak_neuro.inference.engine import BoundaryEngine
     from speak_neuro.inference.speak import Speak

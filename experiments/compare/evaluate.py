@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from collect import write_compact
 from records import flat_config
 from texts import Text, Texts
@@ -25,8 +26,10 @@ from texts import Text, Texts
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, legible
 from speak_neuro.common.provenance import result_record
+from speak_neuro.common.settings import to_dict
 from speak_neuro.corpus.splits import PARTS
 from speak_neuro.errors import SpeakError
+from speak_neuro.training.sliding import default_stride
 
 if TYPE_CHECKING:  # --help does not wait for torch
     import torch
@@ -117,8 +120,6 @@ def check(arguments: argparse.Namespace) -> None:
 
 def protocol(arguments: argparse.Namespace, run: Run) -> tuple[int, int]:
     """Window and stride."""
-    from speak_neuro.training.sliding import default_stride
-
     if arguments.dtp:
         return DTP_WINDOW, DTP_STRIDE
     window = arguments.window or run.config.training.window
@@ -129,7 +130,6 @@ def score(arguments: argparse.Namespace, run: Run, system: System, text: Text) -
     """One run on one text, in the fields of `records.Record` and some more."""
     import torch
 
-    from speak_neuro.common.settings import to_dict
     from speak_neuro.supervision.exemplar import UnigramExemplar
     from speak_neuro.systems.run_folder import EXEMPLAR
     from speak_neuro.training.evaluation import evaluate as measure
@@ -190,7 +190,6 @@ def times(arguments: argparse.Namespace, run: Run, system: System, ids: Any) -> 
     A tokenizer that reads the language model's pre-layers cannot cut before they have run: their time counts for it,
     and their parameters are named as read.
     """
-    import numpy as np
     import torch
 
     from speak_neuro.common.device import describe_device

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from records import flat_config
 from texts import Texts
 
@@ -27,6 +28,7 @@ from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
+from speak_neuro.supervision.proxy import ProxyStore
 
 if TYPE_CHECKING:  # --help does not wait for torch
     from speak_neuro.systems.run_folder import Run
@@ -107,10 +109,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def trainer(run: Run, text: str, device: Any) -> Trainer:
     """The run's system in training, with learning rates of zero, on the first windows of the text."""
-    import numpy as np
-
     from speak_neuro.supervision.exemplar import UnigramExemplar
-    from speak_neuro.supervision.proxy import ProxyStore
     from speak_neuro.systems.run_folder import EXEMPLAR, load_system
     from speak_neuro.training.trainer import Trainer
 

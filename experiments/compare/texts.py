@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from records import dataset_name
 
+from speak_neuro.corpus.reader import read_text
 from speak_neuro.corpus.splits import PARTS, digest, read_splits
 from speak_neuro.errors import SpeakError
 
@@ -60,8 +61,6 @@ class Texts:
         return Text(name if part == "test" else f"{name} ({part})", sha256, text)
 
     def whole(self, path: Path) -> Text:
-        from speak_neuro.corpus.reader import read_text
-
         if str(path) not in self.read:
             text = read_text(path)
             self.read[str(path)] = digest([text]), (text,)

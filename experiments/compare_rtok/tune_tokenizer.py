@@ -27,6 +27,7 @@ from typing import Any
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import result_record
+from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
 
 
@@ -216,7 +217,6 @@ def score(data: Data, name: str, mode: str, seed: int, arguments: argparse.Names
     """Train one tokenizer and score it on the held-out sentences."""
     import torch
 
-    from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
     from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer, rtok_config
     from speak_neuro.rtok.training.mimic import accuracy, mimic
 

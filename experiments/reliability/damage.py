@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -26,7 +27,9 @@ from typing import Any, NamedTuple
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.provenance import result_record
+from speak_neuro.common.settings import to_dict
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.cli import main as export
 
 LIMIT_SECONDS = 20
 WORDS = (b"NaN", b"1e400", b"-1", b"true", b"null", b"[" * 5000, b'{"a":' * 5000, b"99999999999", b"\x00", b"{}")
@@ -43,14 +46,10 @@ class Kind(NamedTuple):
 
 def kinds(run: Path, place: Path) -> dict[str, Kind]:
     """A file of each kind, copied or made from a run into `place`."""
-    import shutil
-
     import numpy as np
 
     from speak_neuro.common.digests import digest_of
-    from speak_neuro.common.settings import to_dict
     from speak_neuro.corpus.character_store import CharacterStore
-    from speak_neuro.export.cli import main as export
     from speak_neuro.export.files.folded_file import read_alphabet, write_alphabet
     from speak_neuro.export.files.neuron_file import graph_digest, read_graph, read_neuron
     from speak_neuro.export.files.trace_file import read_trace

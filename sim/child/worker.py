@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -152,8 +153,6 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib import metadata
-
     versions = {"python": platform.python_version(), "numpy": np.__version__}
     with contextlib.suppress(metadata.PackageNotFoundError):
         versions["lava-nc"] = metadata.version("lava-nc")

@@ -28,6 +28,7 @@ from speak_neuro.api.folder import load_parts, save_parts
 from speak_neuro.api.specials import Allowed, allowed_names, check_specials, parts
 from speak_neuro.api.stream import IdStream, TokenStream
 from speak_neuro.errors import SpeakError
+from speak_neuro.pictures.view import Ending, View
 from speak_neuro.table.learn_pieces import learn_pieces
 from speak_neuro.table.slots import UNITS
 from speak_neuro.table.tokenizer import TableTokenizer
@@ -157,7 +158,6 @@ class Tokenizer:
         it, `print` colours a terminal, `save` writes .html, .png, .svg or .txt.
         """
         from speak_neuro.pictures.picture import Picture  # Jinja2: tokenizing does without
-        from speak_neuro.pictures.view import Ending, View
 
         if isinstance(self.boundaries, NetworkBoundaries):
             return self.boundaries.speak.show(text, name)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.table.pieces import Pieces, cut_units
+from speak_neuro.table.scanner import padded
 from speak_neuro.table.slots import LONGEST
 from speak_neuro.table.vocabulary import BYTES
 from speak_neuro.text.byte_alphabet import ALPHABET, raw_bytes, signs
@@ -73,8 +74,6 @@ def merges(parts: Sequence[bytes], size: int) -> list[bytes]:
 
 def usage(pieces: Pieces, parts: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """(V,) how often each id occurs in the parts' ids."""
-    from speak_neuro.table.scanner import padded
-
     counts = np.zeros(len(pieces), np.int64)
     sizes = np.empty(0, np.int64)
     first = 0

@@ -28,8 +28,10 @@ from speak_neuro.config import RunConfig
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.training.checks import add_run_flags, check_folder, check_same_system, check_settings, unread
 from speak_neuro.training.launch import end_as_one, speak_once
+from speak_neuro.training.plots import plot_metrics
 from speak_neuro.training.presets import PRESETS, faithful, with_adam
 from speak_neuro.training.run_data import Data, add_data_flags, read_data
+from speak_neuro.training.run_lock import empty, is_leftover, locked
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
     import torch
@@ -140,7 +142,6 @@ def prepare(
 
     from speak_neuro.common.device import describe_device
     from speak_neuro.systems.run_folder import EXEMPLAR, read_run, write_config
-    from speak_neuro.training.run_lock import empty
 
     data = None
     with ranks.agreed():
@@ -174,8 +175,6 @@ def prepare(
 
 def train_run(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:
     """`train`, as one of the processes `ranks`. The first reads and writes the folder and speaks."""
-    from speak_neuro.training.run_lock import locked
-
     with contextlib.ExitStack() as held:
         with ranks.agreed():
             if ranks.first:
@@ -274,7 +273,6 @@ def tidy(folder: Path, run: Run, config: RunConfig, data: Data) -> None:
     import torch
 
     from speak_neuro.systems.run_folder import write_config
-    from speak_neuro.training.run_lock import is_leftover
 
     if config != run.config:
         write_config(folder, config, data.alphabet, run.record, run.schema)
@@ -374,7 +372,6 @@ def show(system: System, config: RunConfig, data: Data, found: Evaluation) -> No
 def draw(folder: Path) -> None:
     """Curves of the run; without matplotlib one line says how to get them."""
     from speak_neuro.training.metrics_log import read_metrics
-    from speak_neuro.training.plots import plot_metrics
 
     try:
         plot_metrics(read_metrics(folder), folder / "curves.png", str(folder))

@@ -17,9 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.config import SYSTEMS, RunConfig
+from speak_neuro.corpus.memory_map import trim
 from speak_neuro.corpus.named_sets import NAMED, check_name, named_parts
 from speak_neuro.corpus.splits import PARTS, digest, read_splits
 from speak_neuro.errors import SpeakError
+from speak_neuro.supervision.proxy import ProxyStore
+from speak_neuro.supervision.proxy_file import FileProxy, ProxyCopy
+from speak_neuro.text.alphabet import Alphabet
 
 if TYPE_CHECKING:  # the command's --help does not wait for torch
     from speak_neuro.supervision.exemplar import UnigramExemplar
@@ -153,8 +157,6 @@ def in_memory(
 ) -> Data:
     """All of a text in memory."""
     from speak_neuro.supervision.exemplar import UnigramExemplar
-    from speak_neuro.supervision.proxy import ProxyStore
-    from speak_neuro.text.alphabet import Alphabet
 
     parts = read_splits(path)
     check_lengths([len(part) for part in parts], config)
@@ -191,8 +193,6 @@ def streamed(
     say: Say,
 ) -> Data:
     """A text memory-mapped from the cache."""
-    from speak_neuro.corpus.memory_map import trim
-    from speak_neuro.supervision.proxy_file import FileProxy, ProxyCopy
     from speak_neuro.systems.run_folder import STATE
     from speak_neuro.training.streamed_text import StreamedText, boundaries
 

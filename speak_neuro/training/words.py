@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from speak_neuro.config import RunConfig
+from speak_neuro.errors import MissingExtra
 from speak_neuro.systems.system import System
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.text.metrics import boundary_scores
@@ -181,8 +182,6 @@ Log = Callable[[dict[str, Any]], None]
 
 def logger_to(kind: str, folder: Any, config: dict[str, Any]) -> Log:
     """Where else the numbers of metrics.jsonl go: "tensorboard" or "wandb"."""
-    from speak_neuro.errors import MissingExtra
-
     if kind == "tensorboard":
         try:
             from torch.utils.tensorboard import SummaryWriter

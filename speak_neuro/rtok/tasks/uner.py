@@ -20,6 +20,7 @@ from typing import NamedTuple
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.tasks.examples import Example, check_words
 from speak_neuro.rtok.tasks.rows import label_index, read_rows, split_names
+from speak_neuro.rtok.text.normalise import normalise_words
 
 LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SETS = tuple(
@@ -42,8 +43,6 @@ class Tagged(NamedTuple):
 
 def load(source: str | Path, name: str, split: str, limit: int | None = None) -> list[Example]:
     """The examples of set `name`, its first `limit`; words normalised."""
-    from speak_neuro.rtok.text.normalise import normalise_words
-
     examples = []
     for number, sentence in enumerate(read(source, name, split)[:limit]):
         try:

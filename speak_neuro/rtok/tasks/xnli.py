@@ -11,6 +11,7 @@ from pathlib import Path
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.tasks.examples import Example, check_words
 from speak_neuro.rtok.tasks.rows import label_index, read_rows
+from speak_neuro.rtok.text.normalise import normalise
 
 LABELS = ("entailment", "neutral", "contradiction")
 LANGUAGES = tuple("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
@@ -20,8 +21,6 @@ COLUMNS = ("premise", "hypothesis", "label")
 
 def load(source: str | Path, language: str, split: str, limit: int | None = None) -> list[Example]:
     """The examples of a language's split, its first `limit`; premise and hypothesis normalised, one unit each."""
-    from speak_neuro.rtok.text.normalise import normalise
-
     if language not in LANGUAGES:
         raise SpeakError(f"language is {language!r}, unknown to XNLI; allowed: {', '.join(LANGUAGES)}")
     rows = read_rows(source, language, split, COLUMNS, "label")
