@@ -22,7 +22,7 @@ from typing import Any
 import gtok
 
 from speak_neuro.common.command import run_command, shorten_usage_errors
-from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
 from speak_neuro.training.presets import PRESETS
@@ -32,7 +32,6 @@ MEASURES = {"test_boundary_f1": "F1", "test_bpc": "BPC", "test_shortening_factor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(
         prog="ablate_context.py",
         description=(__doc__ or "").split("\n\n")[0],
@@ -74,8 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def ablate(arguments: argparse.Namespace) -> int:
     """Train what is missing and print the table."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
     # What is named twice is one: a run must not count twice in a mean.
     arguments.seeds = list(dict.fromkeys(arguments.seeds))
     variants = []

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import commit, package_versions, result_record
 from speak_neuro.common.settings import add_flags, override, to_dict
 from speak_neuro.errors import SpeakError
@@ -41,8 +41,7 @@ DEFAULTS = {
 """DyTok's settings for tokens that change (its Table 7), which the paper follows."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="rtok.py",
         description="Tune an encoder with LoRA on XNLI or UNER behind a tokenizer, and score it on many sets.",
@@ -80,12 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="run folder (default: runs/rtok-TASK-TOKENIZER-SEED)")
     add_run_flags(parser)
     add_flags(parser, RTokConfig)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), train, argv)
+    return run_command(parser, train, argv)
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -139,8 +133,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
     task, name = TASKS[arguments.task], check_name(arguments.tokenizer)
     check_embedder(arguments.embedder)
     config: RTokConfig = override(DEFAULTS[task.name], arguments)
-    if arguments.stop_after is not None and arguments.stop_after < 1:
-        raise SpeakError(f"--stop-after is {arguments.stop_after}; allowed: at least 1")
+    at_least(arguments, 1, "stop_after")
     if arguments.mimic and name != "speak":
         raise SpeakError(f"--mimic is given with --tokenizer {name}; allowed: speak, the others do not learn")
     train = Split.parse(arguments.train) if arguments.train else task.train
@@ -212,8 +205,6 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
 
     request = request_of(arguments)
     check_folder(folder, bool(arguments.resume), arguments.overwrite)
-    if arguments.json:
-        check_writable(arguments.json)
     if arguments.resume:
         check_same(folder, runs.read_description(folder)["settings"], request.settings)
     texts = read_texts(request, arguments.mimic)
@@ -226,7 +217,7 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
     if arguments.quiet:
         silence_transformers()
     device = choose_device(arguments.device)
-    command = f"python experiments/{arguments.command_line}"
+    command = arguments.command_line
     unigrams = unigrams_of(arguments, folder, request, texts)
     parts = assemble(
         request.task,

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.files import write_json
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import MissingExtra, SpeakError
 from speak_neuro.table import shards
 from speak_neuro.table.shards import Settings, Shard, Totals
@@ -36,7 +36,7 @@ from speak_neuro.table.tokenizer import load
 PLAN, SUMMARY = "plan.json", "summary.json"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tokenize_corpus",
         description="Tokenize text or Parquet files with a table into sharded Parquet, the same bytes with any engine.",
@@ -60,11 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace shards of another run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write totals and time as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_command(build_parser(), tokenize_corpus, argv)
+    return run_command(parser, tokenize_corpus, argv)
 
 
 def tokenize_corpus(arguments: argparse.Namespace) -> int:
@@ -105,8 +101,7 @@ def tokenize_corpus(arguments: argparse.Namespace) -> int:
         f"{out}: {len(parts)} shards{skipped}, "
         f"{total.documents:,} documents, {total.characters:,} characters, {total.tokens:,} tokens"
     )
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, {"shards": len(parts), **totals}))
+    write_result(arguments, {"shards": len(parts), **totals})
     return 0
 
 
@@ -116,8 +111,6 @@ def check(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < least:
             flag = "--" + name.replace("_", "-")
             raise SpeakError(f"{flag} is {getattr(arguments, name)}; allowed: at least {least}")
-    if arguments.json is not None:
-        check_writable(arguments.json)
     if arguments.output == "ids" and arguments.vocabulary is None:
         raise SpeakError("--output ids needs --vocabulary; make one with speak-tokenize --build-vocabulary")
     if arguments.engine == "ray":

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.forms import lower_graph
 
@@ -33,10 +32,9 @@ def check(arguments: argparse.Namespace, run: Run, system: System) -> int:
     for name, (allowed, text) in answers.items():
         print(f"{name:20} {'yes' if allowed else 'no'}: {text}")
     exact, reason = answers["native"]
-    if arguments.json:
-        graphs = {name: {"allowed": allowed, "says": text} for name, (allowed, text) in answers.items()}
-        metrics = {"exact": exact, "reasons": [] if exact else [reason], "graphs": graphs}
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    graphs = {name: {"allowed": allowed, "says": text} for name, (allowed, text) in answers.items()}
+    metrics = {"exact": exact, "reasons": [] if exact else [reason], "graphs": graphs}
+    write_result(arguments, metrics)
     return 0 if exact else 2
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, legible, write_json
-from speak_neuro.common.provenance import package_versions, result_record
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.files import check_writable, legible
+from speak_neuro.common.provenance import package_versions, write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
 from speak_neuro.export.forms import add_form_flags, counted, provenance, wanted, write_forms
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from speak_neuro.systems.system import System
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="speak-export",
         description="Export a trained tokenizer's boundary neuron as a NIR graph, with a trace of its run on a text.",
@@ -44,19 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was exported as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), export, argv)
+    return run_command(parser, export, argv)
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the graph, then the trace; nothing is written when either is impossible."""
-    for name in ("rows", "row_length"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
+    at_least(arguments, 1, "rows", "row_length")
     from speak_neuro.systems.run_folder import load_system, read_run
 
     run = read_run(arguments.run)
@@ -103,8 +95,7 @@ def export(arguments: argparse.Namespace) -> int:
             "spikes": int(trace.spikes.sum()),
         }
     print("wrote " + " and ".join(map(str, written)) + ": " + counted(metrics))
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    write_result(arguments, metrics)
     return 0
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.common.files import legible, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.command import at_least
+from speak_neuro.common.files import legible
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def wanted(arguments: argparse.Namespace) -> bool:
 
 def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_trace: MakeTrace) -> int:
     """Write the graph that the flags name, and what belongs beside it."""
-    if arguments.axon_limit is not None and arguments.axon_limit < 1:
-        raise SpeakError(f"--axon-limit is {arguments.axon_limit}; allowed: at least 1")
+    at_least(arguments, 1, "axon_limit")
     for name in ("largest_current", "largest_potential"):
         stated = getattr(arguments, name)
         if stated is not None and not 0 < stated < float("inf"):
@@ -205,8 +205,7 @@ def _write_approximate(
 def _report(arguments: argparse.Namespace, written: list[Path], metrics: dict[str, int], **more: Any) -> int:
     """Say what was written; exit code 0."""
     print("wrote " + ", ".join(map(str, written)) + ": " + counted(metrics))
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, {**metrics, **more}))
+    write_result(arguments, {**metrics, **more})
     return 0
 
 

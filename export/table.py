@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from speak_neuro.common.files import legible, write_json
-from speak_neuro.common.provenance import package_versions, result_record
+from speak_neuro.common.files import legible
+from speak_neuro.common.provenance import package_versions, write_result
 from speak_neuro.errors import UnsupportedExport
 from speak_neuro.inference.compile_table import compile_table, no_tables
 from speak_neuro.systems.run_folder import Run, load_system
@@ -24,9 +24,7 @@ def write_table(arguments: argparse.Namespace, run: Run) -> int:
     if arguments.check:
         reasons = no_tables(system)
         print("\n".join(reasons) if reasons else "exact: currents and gates are sums over characters")
-        if arguments.json:
-            record = result_record(arguments.command_line, {"exact": not reasons, "reasons": reasons})
-            write_json(arguments.json, record)
+        write_result(arguments, {"exact": not reasons, "reasons": reasons})
         return 2 if reasons else 0
     metadata = {
         "producer": "speak_neuro",
@@ -41,6 +39,5 @@ def write_table(arguments: argparse.Namespace, run: Run) -> int:
     table.save(out)
     metrics = {"characters": len(table.alphabet), "taps": table.taps}
     print(f"wrote {out}: {metrics['characters']:,} characters, a current looks at the last {table.taps}")
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    write_result(arguments, metrics)
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import atomic_write, check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.sim.networks.cli import add_verify, run_on_input, run_verify
 from speak_neuro.sim.quantize_cli import LEVELS, add_formats, add_quantize, formats, numbers, quantize
@@ -92,8 +92,6 @@ def _action(arguments: argparse.Namespace) -> int:
     if arguments.action == "verify" or (arguments.action == "run" and arguments.input is not None):
         if arguments.action == "run":
             check_writable(arguments.out)
-        if arguments.json:
-            check_writable(arguments.json)
         with _Progress() as progress:
             return (run_verify if arguments.action == "verify" else run_on_input)(arguments, progress)
     if arguments.action == "run" and arguments.trace is None:
@@ -106,8 +104,6 @@ def _action(arguments: argparse.Namespace) -> int:
         check_writable((arguments.out or arguments.trace.parent) / "parity.json")
     elif arguments.action == "run":
         check_writable(arguments.out)
-    if arguments.json:
-        check_writable(arguments.json)
     exported, trace = read_neuron(arguments.graph), read_trace(arguments.trace)
     try:
         check_same_neuron(exported, trace)
@@ -140,11 +136,10 @@ def _parity(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trac
     write_json(folder / "parity.json", report)
     with atomic_write(folder / "parity.html", "w") as stream:
         stream.write(render(report, exported, trace, parity.runs))
-    if arguments.json:
-        metrics = {name: numbers(result) for name, result in report["levels"].items()}
-        for name, result in report.get("fixed", {}).items():
-            metrics[f"fixed {name}"] = {**numbers(result), "float": numbers(result["float"])}
-        write_json(arguments.json, result_record(arguments.command_line, {"passed": parity.passed, **metrics}))
+    metrics = {name: numbers(result) for name, result in report["levels"].items()}
+    for name, result in report.get("fixed", {}).items():
+        metrics[f"fixed {name}"] = {**numbers(result), "float": numbers(result["float"])}
+    write_result(arguments, {"passed": parity.passed, **metrics})
     print("\n".join(summary(report)))
     runs = [str(meta.get("run", "")) for meta in (exported.metadata, trace.meta)]
     if not parity.passed and all(runs) and runs[0] != runs[1]:
@@ -177,15 +172,14 @@ def _run(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Trace) 
             length=trace.length,
         )
     spikes = int(run.spikes.sum())
-    if arguments.json:
-        metrics = {
-            "level": arguments.level,
-            "sequences": trace.sequences,
-            "positions": int(trace.length.sum()),
-            "spikes": spikes,
-            "seconds": round(run.seconds, 3),
-        }
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    metrics = {
+        "level": arguments.level,
+        "sequences": trace.sequences,
+        "positions": int(trace.length.sum()),
+        "spikes": spikes,
+        "seconds": round(run.seconds, 3),
+    }
+    write_result(arguments, metrics)
     print(f"{arguments.level} level: {spikes:,} spikes, {trace.sequences:,} sequences -> {arguments.out}")
     return 0
 

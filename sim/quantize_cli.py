@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 
 if TYPE_CHECKING:
     from speak_neuro.export.files.neuron_file import ExportedNeuron
@@ -57,8 +56,7 @@ def quantize(arguments: argparse.Namespace, exported: ExportedNeuron, trace: Tra
         result = {"format": describe(found), "saturations": saturations, "float": compared}
         print("\n".join([f"{level} level", *fixed_lines(result)]))
         metrics[level] = {**describe(found), "saturations": saturations, **numbers(compared)}
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    write_result(arguments, metrics)
     return 0
 
 

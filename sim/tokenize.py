@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.common.files import atomic_write, check_distinct, check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.files import atomic_write, check_distinct, check_writable
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.text.lines import STYLES, read_lines, render
 
@@ -74,8 +74,7 @@ def tokenize(arguments: argparse.Namespace) -> int:
                 _write(lines, stream)
         else:
             _write(lines, sys.stdout.buffer)
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, counts))
+    write_result(arguments, counts)
     return 0
 
 

@@ -11,23 +11,21 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import atomic_write, check_distinct, check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.files import atomic_write, check_distinct, check_writable
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.table.learn_pieces import learn_pieces
 from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.long_lines import LineWriter, rest_of_line, write_tokens
 from speak_neuro.table.slots import UNITS
 from speak_neuro.table.token_counter import TokenCounter
-from speak_neuro.table.tokenizer import load
+from speak_neuro.table.tokenizer import TableTokenizer, load
 from speak_neuro.table.vocabulary import Vocabulary
 from speak_neuro.text.lines import FORMATS, read_lines, render
 
 if TYPE_CHECKING:
     from speak_neuro.inference.speak import Speak
-    from speak_neuro.table.tokenizer import TableTokenizer
-    from speak_neuro.table.vocabulary import Vocabulary
 
 SHORT = 1 << 18
 """Bytes of input up to which a table is read in plain numpy, which begins at once."""
@@ -35,8 +33,7 @@ LONG = 1 << 19
 """Bytes of a line from which it is done in pieces."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="speak-tokenize",
         description="Split text into tokens with a trained SPEAK tokenizer. Lines end at a line feed and nowhere else; "
@@ -76,12 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="with --run: auto, cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts (lines, characters, tokens) as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), tokenize, argv)
+    return run_command(parser, tokenize, argv)
 
 
 def tokenize(arguments: argparse.Namespace) -> int:
@@ -110,8 +102,7 @@ def tokenize(arguments: argparse.Namespace) -> int:
         for name, source in opened:
             for key, value in zip(counts, work(source, name, stream), strict=True):
                 counts[key] += value
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, counts))
+    write_result(arguments, counts)
     return 0
 
 
@@ -231,9 +222,8 @@ def build_vocabulary(arguments: argparse.Namespace) -> int:
     vocabulary.save(arguments.build_vocabulary)
     told = f", from {seen:,} different tokens" if unit == "whole" else f", pieces of {unit}"
     print(f"wrote {arguments.build_vocabulary}: {len(vocabulary):,} ids, 256 of them bytes{told}")
-    if arguments.json:
-        metrics = {"ids": len(vocabulary), "unit": unit} | ({"different_tokens": seen} if unit == "whole" else {})
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    metrics = {"ids": len(vocabulary), "unit": unit} | ({"different_tokens": seen} if unit == "whole" else {})
+    write_result(arguments, metrics)
     return 0
 
 
@@ -267,8 +257,7 @@ def check(arguments: argparse.Namespace) -> None:
         if path is not None:
             check_writable(path)
     check_distinct(arguments.text, [arguments.out, arguments.json, arguments.build_vocabulary])
-    if arguments.threads < 1:
-        raise SpeakError(f"--threads is {arguments.threads}; allowed: at least 1")
+    at_least(arguments, 1, "threads")
     if arguments.format == "ids" and arguments.vocabulary is None and arguments.build_vocabulary is None:
         raise SpeakError("--format ids needs --vocabulary FILE; make one with --build-vocabulary FILE")
     if arguments.build_vocabulary is not None:

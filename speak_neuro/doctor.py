@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.common.provenance import device_name, write_result
 
 CORE = ("torch", "snntorch", "numpy", "nir", "safetensors", "numba", "tokenizers", "tqdm")
 COMMANDS = ("speak-train", "speak-tokenize", "speak-export", "speak-sim", "speak-plot", "speak-generate")
@@ -37,31 +36,22 @@ EXTRAS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="speak-doctor",
         description="Say which versions, devices and optional parts are here, what is missing and how to get it.",
         epilog="Exit codes: 0 everything that the core needs is here, 3 something is missing.",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), examine, argv)
+    return run_command(parser, examine, argv)
 
 
 def examine(arguments: argparse.Namespace) -> int:
     """Look, and tell."""
-    if arguments.json:
-        check_writable(arguments.json)
     found: dict[str, Any] = {"versions": versions(), "extras": extras(), "devices": devices(), "commands": commands()}
     for line in told(found):
         print(line)
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, found))
+    write_result(arguments, found)
     return 0 if all(found["versions"].values()) else 3
 
 

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json, write_or_print
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.files import check_writable, write_or_print
+from speak_neuro.common.provenance import write_result
 from speak_neuro.pictures.terminal import paint, wants_colour
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="speak-generate",
         description="Go on with a prompt, character by character, with a run's language model; its neuron cuts the "
@@ -47,12 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts and characters per second as JSON")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), generate, argv)
+    return run_command(parser, generate, argv)
 
 
 def generate(arguments: argparse.Namespace) -> int:
@@ -86,11 +80,10 @@ def generate(arguments: argparse.Namespace) -> int:
     else:
         lines = [line(prompt, found, arguments.format) for prompt, found in zip(prompts, tokens, strict=True)]
         write_or_print("\n".join(lines) + "\n", arguments.out)
-    if arguments.json:
-        written = arguments.characters * len(prompts)
-        metrics = {"prompts": len(prompts), "characters": written, "tokens": sum(map(len, tokens)), "seconds": seconds,
-                   "characters_per_second": written / seconds}  # fmt: skip
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    written = arguments.characters * len(prompts)
+    metrics = {"prompts": len(prompts), "characters": written, "tokens": sum(map(len, tokens)), "seconds": seconds,
+               "characters_per_second": written / seconds}  # fmt: skip
+    write_result(arguments, metrics)
     return 0
 
 

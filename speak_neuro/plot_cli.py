@@ -19,8 +19,7 @@ LONGEST = 20_000
 """Characters of a text that are drawn."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="speak-plot",
         description="Show how a trained tokenizer cuts a text: tokens, membrane potential, threshold, hard and soft "
@@ -53,12 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--colour", choices=("auto", "always", "never"), default="auto", help="of the terminal's text")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: cpu)")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), plot, argv)
+    return run_command(parser, plot, argv)
 
 
 def plot(arguments: argparse.Namespace) -> int:

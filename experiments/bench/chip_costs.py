@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="chip_costs.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="run folders of experiments/gtok.py")
     parser.add_argument("--text", type=Path, help="UTF-8 text (default: the test part of the embedded text)")
@@ -45,8 +43,6 @@ def measure(arguments: argparse.Namespace) -> int:
     from speak_neuro.corpus.splits import split
     from speak_neuro.export.graphs.costs import LOIHI
 
-    if arguments.json is not None:
-        check_writable(arguments.json)
     for name in ("characters", "vocabulary", "repeats", "watts"):
         if getattr(arguments, name) <= 0:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: above 0")
@@ -75,9 +71,8 @@ def measure(arguments: argparse.Namespace) -> int:
         f"{1e9 * processor['seconds_per_character']:,.1f} ns, about {processor['picojoules']:,.0f} pJ per character "
         f"({processor['assumption']})"
     )
-    if arguments.json:
-        metrics = {"tokenizers": rows, "byte_pair": processor, "figures": figures}
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    metrics = {"tokenizers": rows, "byte_pair": processor, "figures": figures}
+    write_result(arguments, metrics)
     return 0
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.generation import Generation, Sampling
 from speak_neuro.inference.speak import Speak
@@ -31,19 +30,13 @@ TOLERANCE = 1e-3
 """Most that two logits may differ."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench/generate.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--characters", type=int, default=1000, help="length of the text at its end (default: 1000)")
     parser.add_argument("--repeats", type=int, default=5, help="texts written (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), bench, argv)
+    return run_command(parser, bench, argv)
 
 
 def whole_pass(speak: Speak, generation: Generation) -> torch.Tensor:
@@ -57,8 +50,6 @@ def whole_pass(speak: Speak, generation: Generation) -> torch.Tensor:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Measure, compare, print."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
     if arguments.characters < 100 or arguments.repeats < 1:
         raise SpeakError("--characters is below 100 or --repeats below 1; allowed: at least 100 and 1")
     torch.set_num_threads(1)
@@ -72,11 +63,10 @@ def bench(arguments: argparse.Namespace) -> int:
         f"{m['uncached_characters_per_second']:.0f}: {m['ratio_whole_text']:.1f} times as fast, "
         f"{m['ratio_at_the_end']:.1f} times at the last character; logits differ by {m['largest_difference']:.1g}"
     )
-    if arguments.json is not None:
-        model = speak.engine.system.config.model
-        sizes = {"width": model.width, "layers": model.pre_layers + model.shortened_layers + model.post_layers}
-        metrics = {"run": arguments.run.name, **sizes, **metrics}
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", metrics))
+    model = speak.engine.system.config.model
+    sizes = {"width": model.width, "layers": model.pre_layers + model.shortened_layers + model.post_layers}
+    metrics = {"run": arguments.run.name, **sizes, **metrics}
+    write_result(arguments, metrics)
     return 0
 
 

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
-from speak_neuro.errors import ParityError, SpeakError, first_line
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.provenance import write_result
+from speak_neuro.common.timing import in_turns
+from speak_neuro.errors import ParityError
 
 ALLOCATOR = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
 TOLERANCE = 1e-4
@@ -59,23 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's own)")
     parser.add_argument("--bf16", action="store_true", help="time both under bfloat16 autocast (parity stays float32)")
     parser.add_argument("--backend", default="auto", help="attention backend of the package's model (default auto)")
-    parser.add_argument("--json", metavar="FILE", help="write the result there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     return run_command(parser, measure, argv)
 
 
 def measure(arguments: argparse.Namespace) -> int:
     import torch
 
-    if arguments.json is not None:
-        check_writable(arguments.json)
-    if arguments.repeats < 1:
-        raise SpeakError(f"--repeats is {arguments.repeats}; allowed: a whole number from 1 on")
+    from speak_neuro.common.device import choose_device, describe_device
+
+    at_least(arguments, 1, "repeats")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    try:
-        device = torch.empty(0, device=arguments.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise SpeakError(f"--device is {arguments.device}: {first_line(error)}") from error
+    device = choose_device(arguments.device)
     metrics: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "bf16": arguments.bf16,
@@ -90,16 +84,14 @@ def measure(arguments: argparse.Namespace) -> int:
         print(f"{name:9}{'plain':10}{result['plain_cpu_ms']:10.1f}{result['plain_wall_ms']:10.1f}")
         times = f"{result['ours_cpu_ms']:10.1f}{result['ours_wall_ms']:10.1f}{result['ratio']:8.2f}"
         print(f"{name:9}{'package':10}{times}", flush=True)
-    if arguments.json:
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        write_json(arguments.json, result_record("experiments/bench/hourglass.py", metrics, name))
+    write_result(arguments, metrics, describe_device(device))
     return 0
 
 
 def measure_preset(preset: Preset, device: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
-    from tqdm import tqdm
 
+    from speak_neuro.common.device import wait
     from speak_neuro.model.hourglass import Hourglass, HourglassConfig
     from speak_neuro.model.plain import PlainHourglass
 
@@ -133,24 +125,14 @@ def measure_preset(preset: Preset, device: Any, arguments: argparse.Namespace) -
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
             optimiser.step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait(device)
 
         return step
 
     steps = {"plain": step_of(plain), "ours": step_of(ours)}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
-    for repeat in tqdm(range(arguments.repeats + 1), desc="steps", leave=False, file=sys.stderr):
-        for name, step in steps.items():
-            torch.manual_seed(repeat)
-            cpu, wall = time.process_time(), time.perf_counter()
-            step()
-            if repeat:  # the first step of each warms up
-                times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
     result: dict[str, Any] = {"rows": preset.rows, "length": preset.length, "largest_difference": difference}
-    for name, measured in times.items():
-        result[f"{name}_cpu_ms"] = 1e3 * statistics.median(cpu for cpu, _ in measured)
-        result[f"{name}_wall_ms"] = 1e3 * statistics.median(wall for _, wall in measured)
+    for name, spent in in_turns(steps, arguments.repeats).items():
+        result[f"{name}_cpu_ms"], result[f"{name}_wall_ms"] = 1e3 * spent.cpu, 1e3 * spent.wall
     clock = "cpu_ms" if device.type == "cpu" else "wall_ms"
     result["ratio"] = result[f"plain_{clock}"] / result[f"ours_{clock}"]
     result["boundaries"] = int(boundaries.sum())

@@ -95,7 +95,7 @@ def measure(arguments: argparse.Namespace) -> int:
             told = (f"{name} {value['characters_per_id']:.3f}" for name, value in sizes[size].items())
             print(f"{language} {int(size):,} ({sizes[size]['BPE']['ids']:,} ids): {', '.join(told)}", flush=True)
             if arguments.json:  # after each, so that a run that is stopped leaves what it has
-                write_json(arguments.json, result_record(f"python experiments/bench/{arguments.command_line}", known))
+                write_json(arguments.json, result_record(arguments.command_line, known))
     return 0
 
 

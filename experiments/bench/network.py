@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.sim.runner import run_job
 
@@ -30,7 +29,6 @@ KINDS = ("layer", "gated layer", "stock")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="network.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--lanes", type=int, default=1024, help="neurons side by side in each layer (default: 1024)")
     parser.add_argument("--steps", type=int, default=1000, help="time steps of a measurement (default: 1000)")
@@ -41,11 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Gate, then turns."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
-    for name in ("lanes", "steps", "repeats"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
+    at_least(arguments, 1, "lanes", "steps", "repeats")
     rng = np.random.default_rng(0)
     current = (rng.integers(0, 9, (64, arguments.lanes)) / 8).astype(np.float32)
     gate = {kind: measure(kind, current, 64) for kind in KINDS}
@@ -67,8 +61,7 @@ def bench(arguments: argparse.Namespace) -> int:
             f"neuron steps/s, {row['ratio']:.2f} of the stock LIF's time, {row['processor_ratio']:.2f} of its "
             f"processor time; its first layer's own arithmetic takes {row['arithmetic_microseconds']:.1f} us a step"
         )
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    write_result(arguments, metrics)
     return 0
 
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.corpus.splits import read_splits
 from speak_neuro.errors import MissingExtra, SpeakError
 
@@ -30,7 +29,6 @@ MEMORY = (1, 2000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="ppm.py", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, help="text, or folder with its parts (default: the embedded text)")
     parser.add_argument("--order", type=int, default=5, help="longest context in bytes (default 5)")
@@ -44,8 +42,6 @@ def measure(arguments: argparse.Namespace) -> int:
     for name, (least, most) in (("order", ORDERS), ("memory", MEMORY)):
         if not least <= getattr(arguments, name) <= most:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: {least} to {most}")
-    if arguments.json is not None:
-        check_writable(arguments.json)
     parts = read_splits(arguments.data)
     before, test = (parts.train + parts.valid).encode(), parts.test.encode()
 
@@ -65,8 +61,7 @@ def measure(arguments: argparse.Namespace) -> int:
     print(f"{characters:,} characters of test text, bits per character")
     print(f"PPMd, order {arguments.order}: {metrics['ppmd_alone']:.3f}, primed {metrics['ppmd_primed']:.3f}")
     print(f"xz -9: {metrics['xz_9_alone']:.3f}")
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(f"python experiments/bench/{arguments.command_line}", metrics))
+    write_result(arguments, metrics)
     return 0
 
 

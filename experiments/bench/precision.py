@@ -34,7 +34,6 @@ EVALUATED = 20_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="precision.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=["compare-cpu"], metavar="SIZE")
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each (default: %(default)s)")
@@ -57,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> int:
             flush=True,
         )
     if arguments.json is not None:
-        command = f"python experiments/bench/{arguments.command_line}"
+        command = arguments.command_line
         write_json(arguments.json, result_record(command, metrics))
     return 0
 

@@ -18,8 +18,7 @@ from typing import Any
 from step_setup import SIZES, configuration, prepare, speak_trainer
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.common.provenance import write_result
 
 PARTS = ("data", "pre", "tokenizer", "decode", "losses", "backward", "acceptance", "optimiser", "metrics")
 OPERATORS = 12
@@ -37,20 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def profile_step(arguments: argparse.Namespace) -> int:
-    import torch
-
-    prepare(arguments, "steps")
-    card = torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else None
+    card = prepare(arguments, "steps")
     metrics = measure(arguments)
-    print(f"{arguments.size}, {card or device_name()}, {arguments.threads} thread(s)")
+    print(f"{arguments.size}, {card}, {arguments.threads} thread(s)")
     print(f"{'part':14}{'ms / step':>10}{'share':>8}")
     for name, part in metrics["parts"].items():
         print(f"{name:14}{part['milliseconds']:10.2f}{part['share']:8.1%}")
     print(f"{'operator':42}{'share':>8}{'calls / step':>14}")
     for name, part in metrics["operators"].items():
         print(f"{name[:40]:42}{part['share']:8.1%}{part['calls']:14.1f}")
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, metrics, card))
+    write_result(arguments, metrics, card)
     return 0
 
 

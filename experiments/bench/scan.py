@@ -23,18 +23,18 @@ import contextlib
 import ctypes
 import itertools
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from step_setup import prepare
+
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.common.provenance import write_result
+from speak_neuro.common.timing import in_turns
 from speak_neuro.errors import ParityError, SpeakError
 
 LENGTHS = (512, 4096, 65536)
@@ -78,47 +78,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    for name in ("batch", "length", "repeats", "threads"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
-    if arguments.json is not None:
-        check_writable(arguments.json)
     if any(length < 1 for length in arguments.lengths):
         raise SpeakError(f"--lengths is {arguments.lengths}; allowed: 1 or more each")
-    import torch
-
-    torch.set_num_threads(arguments.threads)
-    if not arguments.device.startswith(("cpu", "cuda")):
-        raise SpeakError(f"--device is {arguments.device}; allowed: cpu, cuda, cuda:N")
-    if arguments.device != "cpu" and not torch.cuda.is_available():
-        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
+    card = prepare(arguments, "batch", "length", "repeats")
     with c_loop() if arguments.device == "cpu" else contextlib.nullcontext() as compiled:
         check_parity(arguments, compiled)
         compared = compare(arguments, compiled)
     lengths = cost_of_length(arguments)
-    report(arguments, compared, lengths)
-    if arguments.json is not None:
-        named = ("batch", "length", "threads", "device")
-        command = " ".join(["bench_scan", *(f"--{n} {getattr(arguments, n)}" for n in named)])
-        metrics = {
-            "batch": arguments.batch,
-            "length": arguments.length,
-            "threads": arguments.threads,
-            "repeats": arguments.repeats,
-            "parity": "equal",
-            "milliseconds": {name: seconds * 1e3 for name, seconds in compared.items()},
-            "ratios": ratios(compared),
-            "nanoseconds_per_position": lengths,
-        }
-        write_json(arguments.json, result_record(command, metrics, card(arguments.device)))
+    report(arguments, compared, lengths, card)
+    metrics = {
+        **{name: getattr(arguments, name) for name in ("batch", "length", "threads", "repeats")},
+        "parity": "equal",
+        "milliseconds": {name: seconds * 1e3 for name, seconds in compared.items()},
+        "ratios": ratios(compared),
+        "nanoseconds_per_position": lengths,
+    }
+    write_result(arguments, metrics, card)
     return 0
-
-
-def card(device: str) -> str | None:
-    """The CUDA device's name; None for the CPU, whose name `device_name` knows."""
-    import torch
-
-    return None if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def inputs(batch: int, length: int, seed: int = 0) -> tuple[Any, Any]:
@@ -251,26 +227,12 @@ def contenders(
     return every
 
 
-def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of one call of each, the contenders taking turns."""
-    calls = {}
-    for name, run in runs.items():
-        run()  # compiles, and fills the caches
-        begin = time.perf_counter()
-        run()
-        calls[name] = max(1, int(MEASUREMENT_SECONDS / (time.perf_counter() - begin)))
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            for _ in range(calls[name]):
-                run()
-            seconds[name].append((time.perf_counter() - begin) / calls[name])
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def seconds_of(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    return {name: spent.wall for name, spent in in_turns(runs, repeats, MEASUREMENT_SECONDS).items()}
 
 
 def compare(arguments: argparse.Namespace, compiled: Callable[..., Any] | None) -> dict[str, float]:
-    return timed(contenders(arguments.batch, arguments.length, arguments.device, compiled), arguments.repeats)
+    return seconds_of(contenders(arguments.batch, arguments.length, arguments.device, compiled), arguments.repeats)
 
 
 def cost_of_length(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -278,7 +240,8 @@ def cost_of_length(arguments: argparse.Namespace) -> dict[str, dict[str, float]]
     costs = {}
     for length in arguments.lengths:
         every = contenders(arguments.batch, length, arguments.device, None)
-        found = timed({name: every[name] for name in ("fused", "fused + backward")}, max(3, arguments.repeats // 3))
+        fused = {name: every[name] for name in ("fused", "fused + backward")}
+        found = seconds_of(fused, max(3, arguments.repeats // 3))
         costs[str(length)] = {name: value * 1e9 / (arguments.batch * length) for name, value in found.items()}
     return costs
 
@@ -293,9 +256,10 @@ def ratios(seconds: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def report(arguments: argparse.Namespace, seconds: dict[str, float], lengths: dict[str, dict[str, float]]) -> None:
-    where = card(arguments.device) or f"{arguments.threads} thread(s), {device_name()}"
-    print(f"parity: equal    {arguments.batch} x {arguments.length}, {where}")
+def report(
+    arguments: argparse.Namespace, seconds: dict[str, float], lengths: dict[str, dict[str, float]], card: str
+) -> None:
+    print(f"parity: equal    {arguments.batch} x {arguments.length}, {arguments.threads} thread(s), {card}")
     for name, value in seconds.items():
         print(f"  {name:18}{value * 1e3:12.3f} ms")
     print("times as long as the fused kernel")

@@ -32,9 +32,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.provenance import device_name, write_result
 from speak_neuro.errors import ParityError, SpeakError
 from speak_neuro.sim.cli import main as speak_sim
 
@@ -62,11 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    for name, least in (("steps", 100), ("repeats", 1), ("characters", 0), ("row_length", 1), ("features", 1)):
-        if getattr(arguments, name) < least:
-            raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least {least}")
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    at_least(arguments, 100, "steps")
+    at_least(arguments, 1, "repeats", "row_length", "features")
+    at_least(arguments, 0, "characters")
     if any(lanes < 1 for lanes in arguments.populations):
         raise SpeakError(f"--populations is {arguments.populations}; allowed: 1 or more each")
     here = str(Path(__file__).resolve().parent)
@@ -95,8 +92,7 @@ def bench(arguments: argparse.Namespace) -> int:
             f"parity of {found['characters']:,} characters, neuron level: {found['seconds']:.1f} s, "
             f"{found['simulation_seconds']:.1f} s of it in Lava, {found['spikes']:,} spikes, 0 mismatches"
         )
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    write_result(arguments, metrics)
     return 0
 
 

@@ -20,7 +20,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ from hourglass import measure_preset
 from step_setup import SIZES, configuration, gumbel_step, prepare, speak_step
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.common.provenance import write_result
+from speak_neuro.common.timing import in_turns
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
 
@@ -58,22 +57,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    import torch
-
-    prepare(arguments, "repeats")
+    card = prepare(arguments, "repeats")
     if arguments.memory_of:
         print(json.dumps(peak_memory(*arguments.memory_of, arguments)))
         return 0
-    card = torch.cuda.get_device_name(arguments.device) if arguments.device != "cpu" else None
-    print(f"{card or device_name()}, {arguments.threads} thread(s)")
+    print(f"{card}, {arguments.threads} thread(s)")
     metrics: dict[str, Any] = {
         "threads": arguments.threads,
         "repeats": arguments.repeats,
         "models": {size: models(size, arguments) for size in arguments.models},
         "systems": {size: systems(size, arguments) for size in arguments.systems},
     }
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, metrics, card))
+    write_result(arguments, metrics, card)
     return 0
 
 
@@ -91,24 +86,21 @@ def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """SPEAK's step and DTP's, taking turns."""
+    from speak_neuro.common.device import choose_device, wait
+
     config, device = at_rest(of_size(size, arguments)), arguments.device
     decides = config.training.drive == "proxy"
     steps = {"speak": speak_step(config, device, RATE), "dtp-gumbel": gumbel_step(config, device, RATE)}
     cycle = round(1 / config.training.acceptance_share) if decides else 1
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     factors: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(arguments.repeats + 1):
-        for name, step in steps.items():
-            wait(device)
-            cpu, wall = time.process_time(), time.perf_counter()
-            records = [step() for _ in range(cycle)]
-            wait(device)
-            spent = (time.process_time() - cpu) / cycle, (time.perf_counter() - wall) / cycle
-            if decides and name == "speak" and sum("changed" in record for record in records) != 1:
-                raise SpeakError(f"{size}: not one step in {cycle} decided; allowed shares: 1, 1/2, 1/3, ...")
-            if repeat:  # the first cycle of each warms up
-                seconds[name].append(spent)
-                factors[name].append(statistics.mean(record["sf"] for record in records))
+
+    def seen(name: str, records: list[dict[str, float]]) -> None:
+        if decides and name == "speak" and sum("changed" in record for record in records) != 1:
+            raise SpeakError(f"{size}: not one step in {cycle} decided; allowed shares: 1, 1/2, 1/3, ...")
+        factors[name].append(statistics.mean(record["sf"] for record in records))
+
+    cycles = {name: lambda step=step: [step() for _ in range(cycle)] for name, step in steps.items()}
+    times = in_turns(cycles, arguments.repeats, finish=lambda: wait(choose_device(device)), seen=seen)
     found: dict[str, Any] = {
         "batch": config.training.batch,
         "window": config.training.window,
@@ -117,8 +109,8 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "acceptance_share": config.training.acceptance_share,
         "precision": config.training.precision,
     }
-    for name, times in seconds.items():
-        cpu, wall = (statistics.median(column) for column in zip(*times, strict=True))
+    for name, spent in times.items():
+        cpu, wall = spent.cpu / cycle, spent.wall / cycle
         found[name] = {
             "cpu_ms": cpu * 1e3,
             "wall_ms": wall * 1e3,
@@ -157,13 +149,6 @@ def at_rest(config: RunConfig) -> RunConfig:
     still = {"learning_rate": 0.0, "matrix_learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
     training = dataclasses.replace(config.training, **still)
     return dataclasses.replace(config, training=training)
-
-
-def wait(device: str) -> None:
-    import torch
-
-    if device != "cpu":
-        torch.cuda.synchronize(device)
 
 
 def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:

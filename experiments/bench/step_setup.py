@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from speak_neuro.common.files import check_writable
+from speak_neuro.common.command import at_least
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
 from speak_neuro.training.presets import DTP, PRESETS
@@ -35,18 +35,15 @@ TEXT8 = RunConfig(
 SIZES = {"tiny": TINY, "text8": TEXT8, **PRESETS}
 
 
-def prepare(arguments: argparse.Namespace, count: str) -> None:
-    """Check a benchmark's `count`, --threads, --device and --json before any work, and set the number of threads."""
+def prepare(arguments: argparse.Namespace, *counts: str) -> str:
+    """Check a benchmark's `counts`, --threads and --device before any work, set the threads; the device's own name."""
     import torch
 
-    for name in (count, "threads"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
-    if arguments.device != "cpu" and not torch.cuda.is_available():
-        raise SpeakError(f"--device is {arguments.device}, but torch finds no CUDA device; use --device cpu")
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    from speak_neuro.common.device import choose_device, describe_device
+
+    at_least(arguments, 1, *counts, "threads")
     torch.set_num_threads(arguments.threads)
+    return describe_device(choose_device(arguments.device))
 
 
 def configuration(size: str, dropout: float | None, acceptance_share: float | None = None) -> RunConfig:

@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.corpus.reader import embedded_text, read_text
 from speak_neuro.errors import SpeakError
 
@@ -36,7 +35,6 @@ FIELDS = {"VmHWM": "peak_resident_bytes", "RssAnon": "peak_anonymous_bytes", "Rs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="bench_stream.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--text", type=Path, help="text, or folder of .txt, to build from (default: the embedded text)")
     parser.add_argument("--bytes", type=float, default=1e9, help="size of the built text (default: 1e9)")
@@ -56,8 +54,6 @@ def bench(arguments: argparse.Namespace) -> int:
         raise SpeakError("--steps is at least 1 and --bytes at least 1e6")
     if arguments.work.exists():
         raise SpeakError(f"{arguments.work}: exists; name a new folder as --work")
-    if arguments.json:
-        check_writable(arguments.json)
     text, run = arguments.work / "text.txt", arguments.work / "run"
     arguments.work.mkdir(parents=True)
     metrics: dict[str, Any] = {"preset": arguments.preset, "seconds_to_build": build(text, arguments)}
@@ -71,8 +67,7 @@ def bench(arguments: argparse.Namespace) -> int:
         print(name, metrics[name], file=sys.stderr)
     metrics["cache_bytes"] = size_of(arguments.work / "cache")
     metrics["run_bytes"] = size_of(run)
-    if arguments.json:
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", metrics))
+    write_result(arguments, metrics)
     if not arguments.keep:
         shutil.rmtree(arguments.work)
     peak = max(metrics[name]["peak_resident_bytes"] for name in stops)

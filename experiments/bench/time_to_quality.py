@@ -146,7 +146,7 @@ def finish(arguments: argparse.Namespace, metrics: dict[str, Any]) -> None:
         if (found := speed_up(own, arguments.mark)) is not None:
             metrics["speed_up"].append({"system": system, "seed": seed, **found})
     if arguments.json is not None:
-        command = f"python experiments/bench/{arguments.command_line}"
+        command = arguments.command_line
         write_json(arguments.json, result_record(command, metrics, describe_device(torch.device("cpu"))))
 
 

@@ -19,18 +19,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import device_name, result_record
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.provenance import device_name, write_result
+from speak_neuro.common.timing import in_turns
 from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig
 from speak_neuro.errors import ParityError, SpeakError
 
@@ -57,11 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    for name in ("characters", "repeats"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: 1 or more")
-    if arguments.json is not None:
-        check_writable(arguments.json)
+    at_least(arguments, 1, "characters", "repeats")
     one_core()
     from speak_neuro.corpus.reader import embedded_text, read_text
 
@@ -87,8 +81,7 @@ def bench(arguments: argparse.Namespace) -> int:
         report("seconds to start", metrics["start_seconds"])
         metrics["peak_megabytes"] = memory(Path(folder), saved, text, arguments.file_sizes)
         report("peak memory, megabytes", metrics["peak_megabytes"])
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    write_result(arguments, metrics)
     return 0
 
 
@@ -189,8 +182,7 @@ def measure_speed(arguments: argparse.Namespace, text: str, table: TableTokenize
     if not arguments.no_peers:
         for name, peer in peers(documents, arguments.vocabulary_size).items():
             runs[name] = lambda peer=peer: peer.encode_batch_fast(many, add_special_tokens=False)
-    seconds = timed(runs, arguments.repeats)
-    return {name: len(whole) / value / 1e6 for name, value in seconds.items()}
+    return {name: len(whole) / spent.wall / 1e6 for name, spent in in_turns(runs, arguments.repeats).items()}
 
 
 def peers(documents: list[str], size: int) -> dict[str, Any]:
@@ -199,19 +191,6 @@ def peers(documents: list[str], size: int) -> dict[str, Any]:
 
     kinds = {"BPE": "bpe", "Unigram": "unigram-bytes"}
     return {f"Hugging Face {name}": train_subwords(kind, size, documents) for name, kind in kinds.items()}
-
-
-def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()  # compiles, and fills the caches
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def ratios(speeds: dict[str, float]) -> dict[str, float]:
@@ -225,8 +204,8 @@ def by_script(table: TableTokenizer, repeats: int) -> dict[str, float]:
 
     texts = {name: embedded_text(name) for name in embedded_names()}
     texts = {name: text * max(1, 2_000_000 // len(text)) for name, text in texts.items()}
-    seconds = timed({name: lambda text=text: table.spans(text) for name, text in texts.items()}, repeats)
-    return {name: len(texts[name]) / value / 1e6 for name, value in seconds.items()}
+    times = in_turns({name: lambda text=text: table.spans(text) for name, text in texts.items()}, repeats)
+    return {name: len(texts[name]) / spent.wall / 1e6 for name, spent in times.items()}
 
 
 def convolution(text: str, arguments: argparse.Namespace) -> dict[str, float]:
@@ -243,7 +222,7 @@ def convolution(text: str, arguments: argparse.Namespace) -> dict[str, float]:
         current, gate = random.normal(0.2 / taps, 0.05, (2, taps, len(alphabet))).astype(np.float32)
         table = TableTokenizer(CompiledTable(alphabet, current, gate - current.mean()), backend="numba")
         runs[f"{taps} characters"] = lambda table=table: table.spans(whole)
-    return {name: len(whole) / value / 1e6 for name, value in timed(runs, arguments.repeats).items()}
+    return {name: len(whole) / spent.wall / 1e6 for name, spent in in_turns(runs, arguments.repeats).items()}
 
 
 def start_up(table: Path, repeats: int) -> dict[str, float]:
@@ -252,7 +231,8 @@ def start_up(table: Path, repeats: int) -> dict[str, float]:
     def run(*flags: str) -> None:
         subprocess.run([*COMMAND, *flags], input=b"a line of text\n", capture_output=True, check=True)
 
-    return timed({"--help": lambda: run("--help"), "one line": lambda: run("--table", str(table))}, repeats)
+    runs = {"--help": lambda: run("--help"), "one line": lambda: run("--table", str(table))}
+    return {name: spent.wall for name, spent in in_turns(runs, repeats).items()}
 
 
 def memory(folder: Path, table: Path, text: str, sizes: list[int]) -> dict[str, float]:

@@ -31,18 +31,12 @@ from speak_neuro.errors import SpeakError
 HEAD = ("system", "BPC", "SF", "token dependence", FLOPS, "seeds")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="branches.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="files of collect.py, run folders")
     parser.add_argument("--against", default="dtp-unigram", metavar="NAME", help="the reference (default: dtp-unigram)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), table, argv)
+    return run_command(parser, table, argv)
 
 
 def table(arguments: argparse.Namespace) -> int:

@@ -21,27 +21,20 @@ from typing import Any
 from records import Record, load
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import atomic_write, check_writable
+from speak_neuro.common.files import atomic_write
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="collect.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, folders of them, JSON files")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the file to write")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), collect, argv)
+    return run_command(parser, collect, argv)
 
 
 def collect(arguments: argparse.Namespace) -> int:
     """Read every run, write the file, say what it holds."""
-    check_writable(arguments.json)
     records, unfinished = load(arguments.runs)
     for line in unfinished:
         print(f"left out: {line}", file=sys.stderr)
@@ -49,8 +42,7 @@ def collect(arguments: argparse.Namespace) -> int:
         raise SpeakError(f"{', '.join(map(str, arguments.runs))}: no finished run; let one end first")
     devices = sorted({record.device for record in records if record.device})
     metrics = {**to_collected(records), "unfinished": unfinished}
-    command = f"python experiments/compare/{arguments.command_line}"
-    write_compact(arguments.json, result_record(command, metrics, "; ".join(devices) or None))
+    write_compact(arguments.json, result_record(arguments.command_line, metrics, "; ".join(devices) or None))
     for record in records:
         bpc, sf = ("–" if value is None else f"{value:.4f}" for value in (record.bpc, record.sf))
         print(f"{record.name}: {record.system}, {record.dataset}, seed {record.seed}, bpc {bpc}, sf {sf}")

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
 TIMES = ("seconds", "characters_per_second")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="diff_runs.py", description="Compare the logs and the weights of two runs.")
     parser.add_argument("one", type=Path, help="run folder")
     parser.add_argument("other", type=Path, help="run folder")
@@ -31,18 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=1e-4, help="difference, relative above 1, that counts (default: 1e-4)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), compare, argv)
+    return run_command(parser, compare, argv)
 
 
 def compare(arguments: argparse.Namespace) -> int:
     """Print the differences."""
-    if arguments.json:
-        check_writable(arguments.json)
     from speak_neuro.systems.run_folder import METRICS, read_run
     from speak_neuro.training.metrics_log import read_metrics
 
@@ -58,9 +48,8 @@ def compare(arguments: argparse.Namespace) -> int:
         first = "never" if found["first_step"] is None else f"from step {found['first_step']}"
         print(f"{name:32} at most {found['largest']:.3g}, above {arguments.tolerance:g} {first}")
     print(f"{'weights':32} at most {state['weights']:.3g}\n{'proxy bits':32} {state['proxy_share']:.3%} differ")
-    if arguments.json:
-        metrics = {"log": differences, "state": state, "tolerance": arguments.tolerance}
-        write_json(arguments.json, result_record(f"python experiments/compare/{arguments.command_line}", metrics))
+    metrics = {"log": differences, "state": state, "tolerance": arguments.tolerance}
+    write_result(arguments, metrics)
     return 0
 
 

@@ -11,7 +11,6 @@ per batch. What each number means: docs/comparison.md. --json is read by tables.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +22,11 @@ from collect import write_compact
 from records import flat_config
 from texts import Text, Texts
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, legible
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.files import legible
 from speak_neuro.common.provenance import result_record
 from speak_neuro.common.settings import to_dict
+from speak_neuro.common.timing import in_turns
 from speak_neuro.corpus.splits import PARTS
 from speak_neuro.errors import SpeakError
 from speak_neuro.training.sliding import default_stride
@@ -41,8 +41,7 @@ if TYPE_CHECKING:  # --help does not wait for torch
 DTP_WINDOW, DTP_STRIDE = 2048, 512
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="evaluate.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--run", nargs="+", type=Path, required=True, metavar="R", help="run folders of gtok.py")
     text = parser.add_mutually_exclusive_group()
@@ -63,12 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--time-length", type=int, help="characters of its rows (default: the training window)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), evaluate, argv)
+    return run_command(parser, evaluate, argv)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -94,28 +88,17 @@ def evaluate(arguments: argparse.Namespace) -> int:
         tell(found[-1])
     if arguments.json:
         metrics = {"config": {}, "runs": found}
-        command = f"python experiments/compare/{arguments.command_line}"
-        write_compact(arguments.json, result_record(command, metrics, describe_device(device)))
+        write_compact(arguments.json, result_record(arguments.command_line, metrics, describe_device(device)))
     return 0
 
 
 def check(arguments: argparse.Namespace) -> None:
     """Numbers and files, before torch is loaded."""
-    for name, least in (
-        ("window", 2),
-        ("stride", 1),
-        ("batch", 1),
-        ("repeats", 0),
-        ("time_batch", 1),
-        ("time_length", 1),
-    ):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise SpeakError(f"--{name.replace('_', '-')} is {value}; allowed: at least {least}")
+    at_least(arguments, 2, "window")
+    at_least(arguments, 1, "stride", "batch", "time_batch", "time_length")
+    at_least(arguments, 0, "repeats")
     if arguments.dtp and (arguments.window or arguments.stride):
         raise SpeakError("--dtp sets window and stride; leave --window and --stride away")
-    if arguments.json:
-        check_writable(arguments.json)
 
 
 def protocol(arguments: argparse.Namespace, run: Run) -> tuple[int, int]:
@@ -228,19 +211,9 @@ def times(arguments: argparse.Namespace, run: Run, system: System, ids: Any) -> 
 
 def median_ms(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
     """Median time of `work`, after one call that does not count."""
-    import torch
+    from speak_neuro.common.device import wait
 
-    seconds = []
-    for repeat in range(repeats + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if repeat:
-            seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds) * 1e3
+    return in_turns({"work": work}, repeats, finish=lambda: wait(device))["work"].wall * 1e3
 
 
 def count(module: Any) -> int:

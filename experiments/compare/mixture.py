@@ -27,8 +27,7 @@ from speak_neuro.training.presets import PRESETS
 from speak_neuro.training.run_data import add_data_flags, read_data
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="mixture.py", description="Train one language model behind several systems in turn."
     )
@@ -41,12 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--quiet", action="store_true", help="say nothing on the way")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), train, argv)
+    return run_command(parser, train, argv)
 
 
 def members_of(arguments: argparse.Namespace) -> dict[str, RunConfig]:
@@ -93,7 +87,7 @@ def train(arguments: argparse.Namespace) -> int:
         own.mkdir(exist_ok=True)
         record = {
             "data": data.record,
-            "command": f"python experiments/compare/{arguments.command_line}",
+            "command": arguments.command_line,
             "versions": package_versions(),
             "commit": commit(),
             "device": describe_device(device),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from selection import add_selection, select
 from settings import Setting, first_view
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import atomic_write, check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.files import atomic_write, check_writable
+from speak_neuro.common.provenance import write_result
 from speak_neuro.common.seeds import sample
 from speak_neuro.errors import MissingExtra
 
@@ -44,18 +43,12 @@ WIDE = 20
 """Shortening factor beyond which the frontier's axis is logarithmic: a system that all but stopped to cut."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="plot.py", description=(__doc__ or "").split("\n\n")[0])
     add_selection(parser)
     parser.add_argument("--out", type=Path, required=True, help="beginning of the PNG files' names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the plotted numbers there")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), plot, argv)
+    return run_command(parser, plot, argv)
 
 
 def plot(arguments: argparse.Namespace) -> int:
@@ -73,8 +66,7 @@ def plot(arguments: argparse.Namespace) -> int:
         print(files["curves"])
     else:
         print("no curves: none of the results has a validation curve (collect.py keeps it)", file=sys.stderr)
-    if arguments.json:
-        write_json(arguments.json, result_record(f"python experiments/compare/{arguments.command_line}", numbers))
+    write_result(arguments, numbers)
     return 0
 
 

@@ -15,8 +15,6 @@ import argparse
 import dataclasses
 import statistics
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +23,8 @@ from records import flat_config
 from texts import Texts
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
+from speak_neuro.common.timing import in_turns
 from speak_neuro.errors import SpeakError
 from speak_neuro.supervision.proxy import ProxyStore
 
@@ -35,8 +33,7 @@ if TYPE_CHECKING:  # --help does not wait for torch
     from speak_neuro.training.trainer import Trainer
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="step_times.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--run", nargs="+", type=Path, required=True, metavar="R", help="run folders of gtok.py")
     text = parser.add_mutually_exclusive_group()
@@ -47,12 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.set_defaults(part="train")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), bench, argv)
+    return run_command(parser, bench, argv)
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -61,11 +53,9 @@ def bench(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise SpeakError(f"--{name} is {value}; allowed: at least 1")
-    if arguments.json:
-        check_writable(arguments.json)
     import torch
 
-    from speak_neuro.common.device import choose_device, describe_device
+    from speak_neuro.common.device import choose_device, describe_device, wait
     from speak_neuro.systems.run_folder import read_run
     from speak_neuro.training.fit import train_step
 
@@ -75,35 +65,33 @@ def bench(arguments: argparse.Namespace) -> int:
     texts = Texts(arguments)
     runs = [read_run(folder) for folder in arguments.run]
     trainers = [trainer(run, texts.of(run).text, device) for run in runs]
-    milliseconds: list[list[float]] = [[] for _ in runs]
+    # Where SPEAK decides at every k-th step, one measurement is the mean of k steps.
+    cycles = [round(1 / one.config.acceptance_share) if one.system.is_speak else 1 for one in trainers]
     factors: list[list[float]] = [[] for _ in runs]
-    for repeat in range(arguments.repeats + 1):
-        for index, one in enumerate(trainers):
-            # Where SPEAK decides at every k-th step, one measurement is the mean of k steps.
-            cycle = round(1 / one.config.acceptance_share) if one.system.is_speak else 1
-            wait(device)
-            began = time.perf_counter()
-            measured = [train_step(one)["sf"] for _ in range(cycle)]
-            wait(device)
-            if repeat:  # the first measurement of each warms up
-                milliseconds[index].append((time.perf_counter() - began) * 1e3 / cycle)
-                factors[index].append(statistics.mean(measured))
+    steps = {
+        str(index): lambda one=one, cycle=cycle: [train_step(one)["sf"] for _ in range(cycle)]
+        for index, (one, cycle) in enumerate(zip(trainers, cycles, strict=True))
+    }
+    times = in_turns(
+        steps,
+        arguments.repeats,
+        finish=lambda: wait(device),
+        seen=lambda index, found: factors[int(index)].append(statistics.mean(found)),
+    )
     found = [
         {
             "name": run.folder.resolve().name,
             "system": run.config.tokenizer.kind,
             "config": flat_config(dataclasses.asdict(run.config)),
-            "step_ms": statistics.median(times),
+            "step_ms": spent.wall * 1e3 / cycle,
             "sf": statistics.median(sf),
         }
-        for run, times, sf in zip(runs, milliseconds, factors, strict=True)
+        for run, spent, cycle, sf in zip(runs, times.values(), cycles, factors, strict=True)
     ]
     for one in found:
         print(f"{one['name']:24} {one['system']:12} {one['step_ms']:9.1f} ms a step at SF {one['sf']:.2f}")
-    if arguments.json:
-        metrics = {"repeats": arguments.repeats, "threads": torch.get_num_threads(), "step_times": found}
-        command = f"python experiments/compare/{arguments.command_line}"
-        write_json(arguments.json, result_record(command, metrics, describe_device(device)))
+    metrics = {"repeats": arguments.repeats, "threads": torch.get_num_threads(), "step_times": found}
+    write_result(arguments, metrics, describe_device(device))
     return 0
 
 
@@ -127,13 +115,6 @@ def trainer(run: Run, text: str, device: Any) -> Trainer:
         proxy.mark_visited(np.zeros(1, dtype=np.int64), len(text))
     settled = dataclasses.replace(run, config=dataclasses.replace(run.config, training=config))
     return Trainer.create(load_system(settled, device), config, run.alphabet.encode(text), proxy)
-
-
-def wait(device: Any) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

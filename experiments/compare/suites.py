@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from speak_neuro.common.command import run_command
+from speak_neuro.common.command import at_least, run_command
 from speak_neuro.errors import SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
@@ -240,8 +240,7 @@ def branches(
     ]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="suites.py",
         description="Train every system that is compared.",
@@ -255,20 +254,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--steps", type=int, help="steps of every run (default: the suite's)")
     parser.add_argument("--flags", default="", help="further flags of gtok.py for every run, in one string")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), compare, argv)
+    return run_command(parser, compare, argv)
 
 
 def compare(arguments: argparse.Namespace) -> int:
     """Run what is not finished."""
-    if arguments.jobs < 1:
-        raise SpeakError(f"--jobs is {arguments.jobs}; allowed: at least 1")
-    if arguments.steps is not None and arguments.steps < 1:
-        raise SpeakError(f"--steps is {arguments.steps}; allowed: at least 1")
+    at_least(arguments, 1, "jobs")
+    at_least(arguments, 1, "steps")
     if not arguments.data.is_dir():
         raise SpeakError(f"{arguments.data}: no folder; make one with python experiments/corpora/make.py")
     if arguments.out.exists() and not arguments.out.is_dir():

@@ -42,24 +42,18 @@ ABOUT_FRONTIER = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tables.py", description=(__doc__ or "").split("\n\n")[0])
     add_selection(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), tables, argv)
+    return run_command(parser, tables, argv)
 
 
 def tables(arguments: argparse.Namespace) -> int:
     """Read, render, write."""
     if arguments.out:
         check_writable(arguments.out)
-    text = render(select(arguments), f"python experiments/compare/{arguments.command_line}")
+    text = render(select(arguments), arguments.command_line)
     write_or_print(text, arguments.out)
     return 0
 

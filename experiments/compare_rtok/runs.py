@@ -22,8 +22,8 @@ from typing import Any
 import tables as rtok_tables
 from tqdm import tqdm
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import result_record
 from speak_neuro.errors import SpeakError
 
@@ -32,8 +32,7 @@ EVALUATE = ("pt_bosque:dev", "pt_bosque:test", "pt_pud:test", "en_ewt:dev", "en_
 SCRIPT = Path(__file__).resolve().parents[1] / "rtok.py"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="runs.py",
         description="Run rtok.py for several tokenizers and seeds side by side; what is finished is left alone.",
@@ -59,20 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="all results as one file, written after each run")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("flags", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), compare, argv)
+    return run_command(parser, compare, argv)
 
 
 def compare(arguments: argparse.Namespace) -> int:
     """Start what is not finished, `jobs` at a time; collect and print the table."""
-    if arguments.jobs < 1:
-        raise SpeakError(f"--jobs is {arguments.jobs}; allowed: at least 1")
-    if arguments.json:
-        check_writable(arguments.json)
+    at_least(arguments, 1, "jobs")
     flags = arguments.flags[1:] if arguments.flags[:1] == ["--"] else arguments.flags
     # A run that is named twice is one run: two processes must not write one folder.
     names = list(dict.fromkeys((tokenizer, seed) for seed in arguments.seeds for tokenizer in arguments.tokenizers))
@@ -145,8 +136,7 @@ def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> 
     records = rtok_tables.read_all([file for file in files if file.is_file()])
     if arguments.json and records:
         devices = sorted({record["device"] for record in records})
-        command = f"python experiments/compare_rtok/{arguments.command_line}"
-        write_json(arguments.json, result_record(command, {"runs": records}, "; ".join(devices)))
+        write_json(arguments.json, result_record(arguments.command_line, {"runs": records}, "; ".join(devices)))
     return records
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json, write_or_print
+from speak_neuro.common.files import check_writable, write_or_print
 from speak_neuro.common.json_text import parse_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.common.regular import read_whole
 from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.seeds import NONE, P, compare, p_value
@@ -49,19 +49,13 @@ REPEATS = 1e-9
 TITLES = {"uner": ("Table 6: UNER, span F1 in percent", "F1"), "xnli": ("Table 2: XNLI, accuracy in percent", "acc.")}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tables.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="results of rtok.py, or of this script")
     parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: standard output)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results as one file")
     parser.add_argument("--against", default="dytok-50", metavar="TOKENIZER", help="whom p compares with (dytok-50)")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), tables, argv)
+    return run_command(parser, tables, argv)
 
 
 def tables(arguments: argparse.Namespace) -> int:
@@ -73,10 +67,8 @@ def tables(arguments: argparse.Namespace) -> int:
     if not records:
         raise SpeakError("no result is given; name results.json of runs of experiments/rtok.py")
     text = "\n".join(render(task, part, arguments.against) for task, part in by_task(records).items())
-    if arguments.json:
-        devices = sorted({record["device"] for record in records})
-        command = f"python experiments/compare_rtok/{arguments.command_line}"
-        write_json(arguments.json, result_record(command, {"runs": records}, "; ".join(devices)))
+    devices = sorted({record["device"] for record in records})
+    write_result(arguments, {"runs": records}, "; ".join(devices))
     write_or_print(text, arguments.out)
     return 0
 

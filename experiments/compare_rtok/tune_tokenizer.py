@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.files import check_writable
+from speak_neuro.common.provenance import write_result
 from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
 
@@ -58,8 +58,7 @@ ROWS = {
 MODES = ("hard", "soft", "gated")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tune_tokenizer.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--data", type=Path, nargs="+", metavar="PATH", help=".iob2 or .txt files, or folders (default: embedded text)"
@@ -83,25 +82,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save", type=Path, metavar="DIR", help="keep each trained tokenizer as DIR/ROW-MODE-SEED")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), tune, argv)
+    return run_command(parser, tune, argv)
 
 
 def tune(arguments: argparse.Namespace) -> int:
     """Train and score every cell that is missing, then print and write the table."""
     if arguments.fast:
         arguments.rows, arguments.modes, arguments.epochs = ["paper"], ["hard", "soft"], 3
-    for name in ("epochs", "held_out", "threads"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: at least 1")
+    at_least(arguments, 1, "epochs", "held_out", "threads")
     if not arguments.learning_rate > 0 or not arguments.positive_weight > 0:
         raise SpeakError("--learning-rate and --positive-weight must be above 0")
-    if arguments.json is not None:
-        check_writable(arguments.json)
         check_writable(arguments.json.with_suffix(".md"))
     import torch
     from tqdm import tqdm
@@ -120,8 +110,7 @@ def tune(arguments: argparse.Namespace) -> int:
     for row, mode, seed in tqdm(missing, unit="cell", disable=arguments.quiet):
         cells[f"{row}/{mode}/{seed}"] = score(data, row, mode, seed, arguments)
         metrics = {"data": data.record, "settings": settings, "cells": cells}
-        if arguments.json is not None:
-            write_json(arguments.json, result_record(arguments.command_line, metrics))
+        write_result(arguments, metrics)
     text = table(cells, data.record)
     print(text)
     if arguments.json is not None:

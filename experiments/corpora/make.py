@@ -44,7 +44,6 @@ Parts = dict[str, dict[str, list[Paragraph]]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     description, _, rest = (__doc__ or "").partition("\n\n")
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("corpora.py", description=description, epilog=rest, formatter_class=formatter)

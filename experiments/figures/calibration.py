@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import atomic_write, check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.files import atomic_write, check_writable
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import MissingExtra
 
 STEPS, ROWS, LENGTH, RATE = 1000, 64, 64, 0.02
@@ -25,19 +25,13 @@ LOSSES = {"membrane": "L_mem (Eq. 14)", "spike": "spike likelihood"}
 COLOURS = {0.0: "#1f66a6", 0.25: "#b5351c", 1.0: "#7a8288"}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="calibration.py", description="Firing against the true chance of a spike, as a PNG."
     )
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     parser.add_argument("--json", type=Path, help="write the measured rates there")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    return run_command(build_parser(), measure, argv)
+    return run_command(parser, measure, argv)
 
 
 def firing(loss: str, decay: float) -> list[float]:
@@ -97,11 +91,8 @@ def measure(arguments: argparse.Namespace) -> int:
     figure.axes[0].legend(fontsize=7, frameon=False, loc="upper left")
     with atomic_write(arguments.out) as stream:
         figure.savefig(stream, format="png", dpi=130)
-    if arguments.json:
-        metrics: dict[str, Any] = {"chances": chances, "firing": rates, "steps": STEPS, "symbols": ROWS * LENGTH}
-        write_json(
-            arguments.json, result_record(f"python experiments/figures/{arguments.command_line}", metrics, "cpu")
-        )
+    metrics: dict[str, Any] = {"chances": chances, "firing": rates, "steps": STEPS, "symbols": ROWS * LENGTH}
+    write_result(arguments, metrics, "cpu")
     print(f"wrote {arguments.out}")
     return 0
 

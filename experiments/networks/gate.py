@@ -25,17 +25,14 @@ from typing import Any, NamedTuple
 
 import vowels
 
-from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
-from speak_neuro.errors import SpeakError
+from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.provenance import write_result
 
 SYSTEMS = ("gate", "fixed gate", "hard", "soft", "none", "Leaky")
 CHANNELS, STEPS, LAST = 4, 60, 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="gate.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--task", choices=tuple(TASKS), default="cue", help="(default: cue)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="(default: all)")
@@ -52,11 +49,7 @@ def experiment(arguments: argparse.Namespace) -> int:
     """Train every system with every seed and print the table."""
     import torch
 
-    if arguments.json is not None:
-        check_writable(arguments.json)
-    for name in ("train_steps", "neurons"):
-        if getattr(arguments, name) < 1:
-            raise SpeakError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; allowed: 1 or more")
+    at_least(arguments, 1, "train_steps", "neurons")
     torch.set_num_threads(1)
     task, rows = TASKS[arguments.task](), []
     for system in arguments.systems:
@@ -70,9 +63,8 @@ def experiment(arguments: argparse.Namespace) -> int:
             f"{system:11s} {rows[-1]['accuracy']:.1%} ± {spread:.1%}   spikes a step {first['rate']:.3f}   {gate}",
             flush=True,
         )
-    if arguments.json is not None:
-        metrics = {"task": arguments.task, "chance": 1 / task.classes, "settings": settings(arguments), "systems": rows}
-        write_json(arguments.json, result_record(arguments.command_line, metrics))
+    metrics = {"task": arguments.task, "chance": 1 / task.classes, "settings": settings(arguments), "systems": rows}
+    write_result(arguments, metrics)
     return 0
 
 

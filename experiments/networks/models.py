@@ -28,8 +28,7 @@ import numpy as np
 import trained
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
 MODELS = ("tutorial-5", "tutorial-6", "braille", "keywords")
@@ -39,7 +38,6 @@ TRAIN_STEPS = {"tutorial-5": 60, "tutorial-6": 60, "braille": 300}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="models.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="(default: all)")
     parser.add_argument("--batch", type=int, default=4, help="sequences (default: 4)")
@@ -51,16 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(arguments: argparse.Namespace) -> int:
     """Every model through every step."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
     if arguments.batch < 1:
         raise SpeakError(f"--batch is {arguments.batch}; allowed: 1 or more")
     if arguments.train_steps is not None and arguments.train_steps < 0:
         raise SpeakError(f"--train-steps is {arguments.train_steps}; allowed: 0 or more")
     warnings.simplefilter("ignore")
     found = {name: one(name, arguments) for name in arguments.models}
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, {"models": found}))
+    write_result(arguments, {"models": found})
     return 0
 
 

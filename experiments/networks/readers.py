@@ -24,15 +24,13 @@ from typing import Any
 import numpy as np
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 
 STEPS, BATCH, NEURONS, WIDTH = 60, 4, 5, 6
 GRAPHS = ("native", "lowered", "approximate", "folded", "network")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="readers.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS), help="(default: all)")
     parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=list(GRAPHS), help="(default: all)")
@@ -42,8 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(arguments: argparse.Namespace) -> int:
     """Run every reader on every graph and print the table."""
-    if arguments.json is not None:
-        check_writable(arguments.json)
     warnings.simplefilter("ignore")
     found: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,8 +52,7 @@ def table(arguments: argparse.Namespace) -> int:
     print(" " * width, *(f"{name:>18s}" for name in cases))
     for reader, cells in found.items():
         print(f"{reader:{width}s}", *(f"{cells[name][:18]:>18s}" for name in cases))
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, {"readers": found}))
+    write_result(arguments, {"readers": found})
     return 0
 
 

@@ -25,8 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.common.settings import to_dict
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.cli import main as export
@@ -185,8 +184,7 @@ def _hangs(number: int, frame: Any) -> None:
     raise AssertionError(f"not read within {LIMIT_SECONDS} s")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="reliability/damage.py", description="Damage files of each kind, read them.")
     parser.add_argument("how", choices=("flips", "fuzz"), help="one bit flipped, or bytes mutated")
     parser.add_argument("--run", type=Path, required=True, help="run folder of SPEAK")
@@ -194,18 +192,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="KIND", help="these kinds of file alone")
     parser.add_argument("--seed", type=int, default=0, help="of the random damage (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes here")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 1: a damaged file was accepted."""
-    return run_command(build_parser(), run, argv)
+    return run_command(parser, run, argv)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Damage the files and print a line for each kind."""
-    if arguments.json:
-        check_writable(arguments.json)
     outcomes: dict[str, Any] = {}
     with TemporaryDirectory() as place:
         for name, kind in kinds(arguments.run, Path(place)).items():
@@ -217,8 +208,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{name}: {json.dumps(outcomes[name])}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     metrics = {"how": arguments.how, "count": arguments.count, "kinds": outcomes, "peak_bytes": peak}
-    if arguments.json:
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", metrics))
+    write_result(arguments, metrics)
     accepted = sum(found.get("accepted", 0) for found in outcomes.values()) if arguments.how == "flips" else 0
     return int(accepted > 0)
 

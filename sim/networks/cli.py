@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.files import atomic_write, check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
 MODELS = {"float": ("neuron", "network"), "fixed": ("fixed",), "both": ("neuron", "network", "fixed")}
@@ -55,8 +55,6 @@ def run_verify(arguments: argparse.Namespace, progress: Callable[[str, int, int]
     check_writable(folder / "verify.json")
     if arguments.picture:
         check_writable(arguments.picture)
-    if arguments.json:
-        check_writable(arguments.json)
     inputs = read_input(arguments.input)
     reference = read_reference(arguments.reference) if arguments.reference else None
     found = verify(
@@ -79,10 +77,7 @@ def run_verify(arguments: argparse.Namespace, progress: Callable[[str, int, int]
     write_json(folder / "verify.json", report)
     with atomic_write(folder / "verify.html", "w") as stream:
         stream.write(render(report, found, arguments.neurons))
-    if arguments.json:
-        write_json(
-            arguments.json, result_record(arguments.command_line, {"passed": found.passed, "levels": report["levels"]})
-        )
+    write_result(arguments, {"passed": found.passed, "levels": report["levels"]})
     print("\n".join(lines(report)))
     print(f"report: {folder / 'verify.html'}")
     return 0 if found.passed else 1
@@ -159,8 +154,7 @@ def run_on_input(arguments: argparse.Namespace, progress: Callable[[str, int, in
     with atomic_write(arguments.out) as stream:
         np.savez_compressed(stream, **arrays)
     spikes = {name: int(layer.spikes.sum()) for name, layer in run.layers.items()}
-    if arguments.json:
-        write_json(arguments.json, result_record(arguments.command_line, {"spikes": spikes}))
+    write_result(arguments, {"spikes": spikes})
     listed = ", ".join(f"{name} {count:,}" for name, count in spikes.items())
     print(f"spikes: {listed or 'none'} -> {arguments.out}")
     return 0

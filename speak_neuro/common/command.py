@@ -10,9 +10,11 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from speak_neuro.common.ending import ended_as_interrupted
+from speak_neuro.common.files import check_writable
 from speak_neuro.errors import SpeakError
 
 CLOSED_PIPE = 141
@@ -26,18 +28,36 @@ def run_command(
 ) -> int:
     """Parse `argv`, run `action`, and turn every expected failure into one line on stderr and an exit code.
 
-    The action finds the command as it was given in `arguments.command_line`.
+    The action finds the command as it was given in `arguments.command_line`. A file named by --json is known to be
+    writable before the work begins.
     """
     _add_debug_flag(parser)
     shorten_usage_errors(parser)
     arguments = parser.parse_args(argv)
-    arguments.command_line = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])
+    given = sys.argv[1:] if argv is None else argv
+    arguments.command_line = f"{_called(action, parser.prog)} {shlex.join(given)}".rstrip()
     with odd_names_printed(), ended_as_interrupted() as ending:
         try:
             return _run(action, arguments, parser.prog)
         except KeyboardInterrupt as interrupt:
             print(": ".join([f"{parser.prog}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
             return ending.exit_code
+
+
+def at_least(arguments: argparse.Namespace, least: int, *names: str) -> None:
+    """Refuse a number below `least` in any of the named arguments; one that was not given passes."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise SpeakError(f"--{name.replace('_', '-')} is {value}; allowed: at least {least}")
+
+
+def _called(action: Callable[[argparse.Namespace], int], prog: str) -> str:
+    """How the command is called: a script of experiments/ by its place, any other by its name."""
+    parts = Path(action.__code__.co_filename).parts
+    if "experiments" not in parts:
+        return prog
+    return "python " + "/".join(parts[len(parts) - 1 - parts[::-1].index("experiments") :])
 
 
 @contextlib.contextmanager
@@ -58,6 +78,8 @@ def odd_names_printed() -> Iterator[None]:
 def _run(action: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, name: str) -> int:
     code = CLOSED_PIPE
     try:
+        if (result := getattr(arguments, "json", None)) is not None:
+            check_writable(result)
         code = action(arguments)
         sys.stdout.flush()
     except BrokenPipeError:

@@ -52,3 +52,9 @@ def choose_precision(name: str, device: torch.device) -> str:
 def describe_device(device: torch.device) -> str:
     """The device's own name: the graphics card's, or the processor's with the cores in use."""
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device_name()
+
+
+def wait(device: torch.device) -> None:
+    """Until all that was asked of the device is done; the processor's is, always."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import os
@@ -10,6 +11,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from speak_neuro.common.files import write_json
 
 PACKAGES = ("speak-neuro", "torch", "snntorch", "numpy", "nir", "nirtorch", "lava-nc", "numba", "tokenizers")
 
@@ -25,22 +28,18 @@ def package_versions() -> dict[str, str]:
 
 def commit() -> str:
     """The source checkout's commit, with `+changes` when the tree differs from it; `unknown` outside a checkout."""
-    root = Path(__file__).resolve().parent
     try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
+        revision, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return revision + ("+changes" if changes else "")
+
+
+def _git(*words: str) -> str:
+    folder = Path(__file__).resolve().parent
+    return subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
 
 
 def device_name() -> str:
@@ -65,3 +64,9 @@ def result_record(command: str, metrics: dict[str, Any], device: str | None = No
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "metrics": metrics,
     }
+
+
+def write_result(arguments: argparse.Namespace, metrics: dict[str, Any], device: str | None = None) -> None:
+    """Write a command's measurement to its --json, where one was given."""
+    if arguments.json is not None:
+        write_json(arguments.json, result_record(arguments.command_line, metrics, device))
