@@ -10,8 +10,8 @@ import snntorch
 import torch
 from safetensors.torch import load_file, save_file
 
-from speak_neuro.neuron.module import CONSTANTS, GatedLeaky
-from speak_neuro.neuron.reference import gated_lif_run
+from speak_neuro.neuron.module import GatedLeaky
+from speak_neuro.neuron.reference import CONSTANTS, gated_lif_run
 from speak_neuro.testing import assert_bits_equal, assert_runs_equal, assert_spikes_equal
 
 
