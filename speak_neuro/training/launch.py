@@ -86,6 +86,12 @@ def _integer(environment: Mapping[str, str], name: str, default: int | None = No
         raise SpeakError(f"{name} is {value!r}; allowed: a whole number; {USUAL}") from None
 
 
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command as it was given, without the launcher."""
+    script = arguments.command_line.startswith("gtok.py")
+    return f"python experiments/{arguments.command_line}" if script else str(arguments.command_line)
+
+
 def is_first() -> bool:
     """Whether this process speaks for all; so does one whose launcher is not understood."""
     try:
