@@ -146,8 +146,7 @@ def finish(arguments: argparse.Namespace, metrics: dict[str, Any]) -> None:
         if (found := speed_up(own, arguments.mark)) is not None:
             metrics["speed_up"].append({"system": system, "seed": seed, **found})
     if arguments.json is not None:
-        command = arguments.command_line
-        write_json(arguments.json, result_record(command, metrics, describe_device(torch.device("cpu"))))
+        write_json(arguments.json, result_record(arguments.command_line, metrics, describe_device(torch.device("cpu"))))
 
 
 def train_arms(arms: dict[str, RunConfig], text: Text, seed: int, mark: float | None) -> list[dict[str, Any]]:
