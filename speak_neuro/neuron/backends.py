@@ -26,19 +26,20 @@ def backends() -> tuple[str, ...]:
 
 def choose_backend(device: torch.device, dtype: torch.dtype, backend: str = "auto", mode: str = "gated") -> str:
     """The backend that serves `device`, `dtype` and reset mode: the one asked for, or for "auto" the fastest."""
-    if backend not in backends():
+    engine = ENGINES.get(backend)
+    if engine is None and backend not in ("auto", "loop"):
         raise ValueError(f"backend is {backend!r}; allowed: {', '.join(backends())}")
-    if dtype not in (torch.float32, torch.float64):
+    if dtype != torch.float32 and dtype != torch.float64:
         raise ValueError(f"current has type {dtype}; allowed: torch.float32, torch.float64 and half precision")
-    if backend == "auto":
-        chosen = "loop"
-        if dtype == torch.float32 and why_not_compiled(mode) is None:
-            chosen = next((name for name, engine in ENGINES.items() if _is_for(engine, device)), "loop")
-        _log_choice(chosen, device.type, str(dtype))
-        return chosen
-    if backend != "loop":
-        _check_engine(backend, device, dtype, mode)
-    return backend
+    if engine is not None:
+        _check_engine(backend, engine, device, dtype, mode)
+    if backend != "auto":
+        return backend
+    chosen = "loop"
+    if dtype == torch.float32 and why_not_compiled(mode) is None:
+        chosen = next((name for name, engine in ENGINES.items() if _is_for(engine, device)), "loop")
+    _log_choice(chosen, device.type, str(dtype))
+    return chosen
 
 
 def _is_for(engine: Engine, device: torch.device) -> bool:
@@ -46,8 +47,7 @@ def _is_for(engine: Engine, device: torch.device) -> bool:
     return device.type == engine.device and engine.installed() and available(engine.package)
 
 
-def _check_engine(name: str, device: torch.device, dtype: torch.dtype, mode: str) -> None:
-    engine = ENGINES[name]
+def _check_engine(name: str, engine: Engine, device: torch.device, dtype: torch.dtype, mode: str) -> None:
     if reason := why_not_compiled(mode):
         raise ValueError(f"backend {name!r}: {reason}")
     if dtype != torch.float32 or not (device.type == engine.device or engine.elsewhere()):

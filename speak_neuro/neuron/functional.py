@@ -217,12 +217,13 @@ def _advance(
         spikes = spike(membrane, threshold, settings.surrogate_slope)
     else:
         spikes = with_surrogate(membrane - threshold, spike_grad).to(membrane.dtype)
-    opened, closed = (action.after(membrane, reset_potential, soft_reset) for action in reset)
-    jump, after = _change(reset.open, opened, membrane, reset_potential, soft_reset), opened
+    at = (membrane, reset_potential, soft_reset)
+    after = opened = reset.open.after(*at)
+    jump = _change(reset.open, opened, *at)
     if reset.reads_gate:
-        is_open = gate_logit > 0
+        is_open, closed = gate_logit > 0, reset.closed.after(*at)
         after = torch.where(is_open, opened, closed)
-        jump = torch.where(is_open, jump, _change(reset.closed, closed, membrane, reset_potential, soft_reset))
+        jump = torch.where(is_open, jump, _change(reset.closed, closed, *at))
     carried = torch.where(fired, after, membrane)
     if not settings.detach_reset:
         carried = ThroughSpike.apply(carried, spikes, jump.detach().expand_as(carried))

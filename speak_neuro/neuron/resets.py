@@ -17,6 +17,7 @@ backend `loop` compute every mode. Compiled kernels, tables, NIR nodes and Lava 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,10 +82,17 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"mode is {mode!r}; allowed: {', '.join(RESETS)}")
 
 
+@functools.cache
+def _compiled(reset: Reset) -> CompiledReset | None:
+    opened, closed = reset
+    if opened not in (HARD, closed) or closed not in (HARD, SOFT, NONE):
+        return None
+    return CompiledReset(None if reset.reads_gate else opened is HARD, reset.subtracts)
+
+
 def why_not_compiled(mode: str) -> str | None:
     """Why only the reference and the backend loop compute `mode`; None where everything does."""
-    opened, closed = RESETS[mode]
-    if opened in (HARD, closed) and closed in (HARD, SOFT, NONE):
+    if _compiled(RESETS[mode]) is not None:
         return None
     return (
         f"reset mode {mode!r} does more than kernels, tables, NIR and Lava have: a hard reset with the gate open, and "
@@ -95,7 +103,7 @@ def why_not_compiled(mode: str) -> str | None:
 def compiled_reset(mode: str) -> CompiledReset:
     """`mode` in numbers, or a ValueError that says why not."""
     check_mode(mode)
-    if reason := why_not_compiled(mode):
-        raise ValueError(reason)
-    reset = RESETS[mode]
-    return CompiledReset(None if reset.reads_gate else reset.open is HARD, reset.subtracts)
+    found = _compiled(RESETS[mode])
+    if found is None:
+        raise ValueError(why_not_compiled(mode))
+    return found

@@ -120,7 +120,12 @@ class _FusedScan(torch.autograd.Function):
         return found.current, found.gate_logit, found.state, None, found.constants, None
 
 
+@functools.cache
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
 def _engine(settings: Settings) -> Any:
     """A module with the two passes: run_forward(inputs, settings) -> spikes, membrane, state, and
     run_backward(inputs, membrane, grad_spikes, grad_membrane, grad_state, settings, sum_constants) -> Gradients."""
-    return importlib.import_module(ENGINES[settings.backend].module)
+    return _module(ENGINES[settings.backend].module)
