@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.files.folded_file import folded_graph
+from speak_neuro.export.files.neuron_file import neuron_graph
+from speak_neuro.export.fold import AXON_LIMIT, fold
 from speak_neuro.export.forms import lower_graph
-
-if TYPE_CHECKING:
-    from speak_neuro.inference.engine import BoundaryEngine
-    from speak_neuro.systems.run_folder import Run
-    from speak_neuro.systems.system import System
+from speak_neuro.export.graph import export_neuron
+from speak_neuro.export.graphs.approximate import approximate
+from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.systems.run_folder import Run
+from speak_neuro.systems.system import System
 
 
 def check(arguments: argparse.Namespace, run: Run, system: System) -> int:
     """Print one line per graph; exit code 0 when the native one is exact, 2 when not."""
-    from speak_neuro.inference.engine import BoundaryEngine
-
     engine = BoundaryEngine(system, run.config)
     builds: dict[str, Callable[[], str]] = {
         "native": lambda: _native(system),
@@ -46,18 +46,12 @@ def _attempt(build: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _native(system: System) -> str:
-    from speak_neuro.export.files.neuron_file import neuron_graph
-    from speak_neuro.export.graph import export_neuron
-
     exported = export_neuron(system)
     nodes = len(neuron_graph(exported).nodes)
     return f"{nodes} nodes, exact from {exported.features} features on (the encoder stays outside)"
 
 
 def _folded(arguments: argparse.Namespace, engine: BoundaryEngine) -> str:
-    from speak_neuro.export.files.folded_file import folded_graph
-    from speak_neuro.export.fold import AXON_LIMIT, fold
-
     folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT)
     return (
         f"{len(folded_graph(folded).nodes)} nodes, the whole tokenizer: {folded.characters} characters, "
@@ -66,11 +60,6 @@ def _folded(arguments: argparse.Namespace, engine: BoundaryEngine) -> str:
 
 
 def _lowered(arguments: argparse.Namespace, engine: BoundaryEngine, whole: bool) -> str:
-    from speak_neuro.export.files.folded_file import folded_graph
-    from speak_neuro.export.files.neuron_file import neuron_graph
-    from speak_neuro.export.fold import AXON_LIMIT, fold
-    from speak_neuro.export.graph import export_neuron
-
     folded = fold(engine, None, arguments.axon_limit or AXON_LIMIT) if whole else None
     native = folded_graph(folded) if folded is not None else neuron_graph(export_neuron(engine.system))
     lowered = lower_graph(arguments, engine, native, folded)
@@ -81,9 +70,6 @@ def _lowered(arguments: argparse.Namespace, engine: BoundaryEngine, whole: bool)
 
 
 def _approximate(system: System) -> str:
-    from speak_neuro.export.graph import export_neuron
-    from speak_neuro.export.graphs.approximate import approximate
-
     graph = approximate(export_neuron(system))
     kind = type(graph.nodes["neuron"]).__name__
     return f"{len(graph.nodes)} nodes, one stock {kind}, not exact; --approximate lif measures how wrong on a trace"

@@ -6,19 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from speak_neuro.common.command import at_least, run_command
-from speak_neuro.common.files import check_writable, legible
-from speak_neuro.common.provenance import package_versions, write_result
-from speak_neuro.errors import SpeakError
-from speak_neuro.export.check import check
-from speak_neuro.export.forms import add_form_flags, counted, provenance, wanted, write_forms
-
-if TYPE_CHECKING:
-    from speak_neuro.export.files.trace_file import Trace
-    from speak_neuro.systems.run_folder import Run
-    from speak_neuro.systems.system import System
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,99 +36,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write the graph, then the trace; nothing is written when either is impossible."""
+    """Write what the flags name."""
     at_least(arguments, 1, "rows", "row_length")
-    from speak_neuro.systems.run_folder import load_system, read_run
+    from speak_neuro.export.write import write
 
-    run = read_run(arguments.run)
-    out = arguments.out or arguments.run
-    for path in (out / "boundary.nir" if arguments.to == "nir" else None, arguments.json):
-        if path is not None:
-            check_writable(path)
-    if arguments.to == "table" and wanted(arguments):
-        raise SpeakError("--fold, --lower and --approximate make NIR graphs; leave them away, or give --to nir")
-    if arguments.to == "table":
-        from speak_neuro.export.table import write_table
+    return write(arguments)
 
-        return write_table(arguments, run)
 
-    from speak_neuro.common.device import choose_device
-    from speak_neuro.export.files.neuron_file import write_neuron
-    from speak_neuro.export.files.trace_file import write_trace
-    from speak_neuro.export.graph import export_neuron
-
-    device = choose_device(arguments.device)
-    system = load_system(run, device)
-    if arguments.check:
-        return check(arguments, run, system)
-    if wanted(arguments):
-        return write_forms(arguments, run, system, lambda: traced(arguments, run, system))
-
-    exported = export_neuron(
-        system,
-        {
-            **provenance(run, system),
-            "reader": "import speak_neuro.export.files.nir_node and call register() before nir.read",
-        },
+def add_form_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that choose another graph than boundary.nir."""
+    group = parser.add_argument_group("other graphs", "Written beside boundary.nir, each under a name of its own.")
+    group.add_argument(
+        "--fold",
+        action="store_true",
+        help="the whole tokenizer: one-hot characters in, boundaries out (folded.nir, folded.alphabet.json)",
     )
-    trace = None if arguments.no_trace else traced(arguments, run, system)
-    write_neuron(out / "boundary.nir", exported, exported.metadata)
-    written = [out / "boundary.nir"]
-    metrics = {"features": exported.weight.shape[1], "neurons": len(exported.threshold)}
-    if trace is not None:
-        write_trace(out / "trace.npz", trace)
-        written.append(out / "trace.npz")
-        metrics |= {
-            "rows": len(trace.length),
-            "characters": int(trace.length.sum()),
-            "spikes": int(trace.spikes.sum()),
-        }
-    print("wrote " + " and ".join(map(str, written)) + ": " + counted(metrics))
-    write_result(arguments, metrics)
-    return 0
-
-
-def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
-    """The run on the text that the flags name."""
-    from tqdm import tqdm
-
-    from speak_neuro.common.device import choose_device, describe_device
-    from speak_neuro.common.tensors import tensors_digest
-    from speak_neuro.corpus.reader import embedded_text, read_text
-    from speak_neuro.corpus.splits import split
-    from speak_neuro.export.files.trace_file import WEIGHTS
-    from speak_neuro.export.trace import run_trace, trace_rows
-    from speak_neuro.inference.engine import BoundaryEngine
-    from speak_neuro.inference.speak import Speak
-    from speak_neuro.text.alphabet import UNKNOWN
-
-    device = choose_device(arguments.device)
-    text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
-    if run.record.get("framework") == "rtok":
-        from speak_neuro.rtok.text.normalise import normalise
-
-        text = "\n".join(map(normalise, text.split("\n")))  # a line is a unit
-    found = trace_rows(text, arguments.row_length)
-    rows = found[: arguments.rows]
-    if len(found) > len(rows) and not arguments.quiet:
-        print(f"the text has {len(found):,} rows, the trace takes the first {len(rows):,}: see --rows", file=sys.stderr)
-    unknown, characters = sum(int((run.alphabet.encode(row) == UNKNOWN).sum()) for row in rows), sum(map(len, rows))
-    if unknown and not arguments.quiet:
-        hint = "" if arguments.text else "; --text names another text than the embedded English one"
-        print(
-            f"{unknown:,} of the trace's {characters:,} characters are not in the run's alphabet{hint}", file=sys.stderr
-        )
-    meta = {
-        "device": describe_device(device) if device.type == "cuda" else "cpu",
-        "dtype": "float32",
-        "versions": package_versions(),
-        "run": legible(run.folder.resolve().name),
-        WEIGHTS: tensors_digest(system.state_dict()),
-        "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
-    }
-    speak = Speak(BoundaryEngine(system, run.config), run.alphabet)
-    with tqdm(total=len(rows), unit="row", desc="trace", disable=arguments.quiet, delay=1) as bar:
-        return run_trace(speak, rows, meta, bar.update, entropy=run.record.get("framework") != "rtok")
+    group.add_argument("--axon-limit", type=int, metavar="N", help="characters that one core takes (default: 4096)")
+    group.add_argument(
+        "--lower",
+        nargs="?",
+        const="float32",
+        choices=("float32", "float64"),
+        help="the same neuron out of stock NIR nodes only, exact for a reader that computes in this precision "
+        "(default: float32; lowered.nir, with --fold folded-lowered.nir)",
+    )
+    group.add_argument(
+        "--largest-current", type=float, metavar="I", help="no current exceeds this, where it cannot be proven"
+    )
+    group.add_argument(
+        "--largest-potential", type=float, metavar="U", help="no potential exceeds this: fewer nodes than the proof"
+    )
+    group.add_argument(
+        "--approximate",
+        choices=("lif", "lif-unit-r"),
+        help="one stock LIF that resets to v_reset, for readers that know nothing else; not the same neuron, and the "
+        "file says by how much (approximate.nir). lif-unit-r: for readers that take r for 1, as Norse does",
+    )
 
 
 if __name__ == "__main__":

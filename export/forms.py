@@ -6,56 +6,37 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import nir
+import numpy as np
 
 from speak_neuro.common.command import at_least
 from speak_neuro.common.files import legible
 from speak_neuro.common.provenance import write_result
+from speak_neuro.common.tensors import tensors_digest
 from speak_neuro.errors import SpeakError
-
-if TYPE_CHECKING:
-    import nir
-
-    from speak_neuro.export.files.folded_file import Folded
-    from speak_neuro.export.files.neuron_file import ExportedNeuron
-    from speak_neuro.export.files.trace_file import Trace
-    from speak_neuro.export.graphs.lower import Lowered
-    from speak_neuro.inference.engine import BoundaryEngine
-    from speak_neuro.systems.run_folder import Run
-    from speak_neuro.systems.system import System
+from speak_neuro.export.bounds import largest_current
+from speak_neuro.export.files.folded_file import (
+    Folded,
+    alphabet_path,
+    folded_graph,
+    one_hot,
+    write_alphabet,
+    write_folded,
+)
+from speak_neuro.export.files.neuron_file import ExportedNeuron, write_graph
+from speak_neuro.export.files.trace_file import WEIGHTS, Trace, write_trace
+from speak_neuro.export.fold import AXON_LIMIT, fold
+from speak_neuro.export.graph import export_neuron
+from speak_neuro.export.graphs.approximate import approximate, disagreement
+from speak_neuro.export.graphs.lower import Lowered, grid_exponent, lower
+from speak_neuro.export.trace import FEATURE_LIMIT
+from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.systems.run_folder import Run
+from speak_neuro.systems.system import System
 
 MakeTrace = Callable[[], "Trace"]
-
-
-def add_form_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that choose another graph than boundary.nir."""
-    group = parser.add_argument_group("other graphs", "Written beside boundary.nir, each under a name of its own.")
-    group.add_argument(
-        "--fold",
-        action="store_true",
-        help="the whole tokenizer: one-hot characters in, boundaries out (folded.nir, folded.alphabet.json)",
-    )
-    group.add_argument("--axon-limit", type=int, metavar="N", help="characters that one core takes (default: 4096)")
-    group.add_argument(
-        "--lower",
-        nargs="?",
-        const="float32",
-        choices=("float32", "float64"),
-        help="the same neuron out of stock NIR nodes only, exact for a reader that computes in this precision "
-        "(default: float32; lowered.nir, with --fold folded-lowered.nir)",
-    )
-    group.add_argument(
-        "--largest-current", type=float, metavar="I", help="no current exceeds this, where it cannot be proven"
-    )
-    group.add_argument(
-        "--largest-potential", type=float, metavar="U", help="no potential exceeds this: fewer nodes than the proof"
-    )
-    group.add_argument(
-        "--approximate",
-        choices=("lif", "lif-unit-r"),
-        help="one stock LIF that resets to v_reset, for readers that know nothing else; not the same neuron, and the "
-        "file says by how much (approximate.nir). lif-unit-r: for readers that take r for 1, as Norse does",
-    )
 
 
 def wanted(arguments: argparse.Namespace) -> bool:
@@ -72,8 +53,6 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
             raise SpeakError(f"--{name.replace('_', '-')} is {stated}; allowed: finite numbers above 0")
     if arguments.lower and arguments.approximate:
         raise SpeakError("--lower and --approximate exclude each other: the one is exact, the other is not")
-    from speak_neuro.export.graph import export_neuron
-    from speak_neuro.inference.engine import BoundaryEngine
 
     engine = BoundaryEngine(system, run.config)
     if arguments.fold:
@@ -89,9 +68,6 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
 
 def provenance(run: Run, system: System) -> dict[str, str | int | float]:
     """Metadata of every graph; a trace has the same digest of the weights."""
-    from speak_neuro.common.tensors import tensors_digest
-    from speak_neuro.export.files.trace_file import WEIGHTS
-
     return {
         "producer": "speak_neuro",
         "run": legible(run.folder.resolve().name),
@@ -101,10 +77,6 @@ def provenance(run: Run, system: System) -> dict[str, str | int | float]:
 
 
 def _write_folded(arguments: argparse.Namespace, run: Run, engine: BoundaryEngine, make_trace: MakeTrace) -> int:
-    from speak_neuro.export.files.folded_file import alphabet_path, folded_graph, write_alphabet, write_folded
-    from speak_neuro.export.files.trace_file import write_trace
-    from speak_neuro.export.fold import AXON_LIMIT, fold
-
     says = "one-hot characters; the .alphabet.json file beside the graph has their code points"
     folded = fold(engine, {**provenance(run, engine.system), "input": says}, arguments.axon_limit or AXON_LIMIT)
     out = arguments.out or arguments.run
@@ -139,9 +111,6 @@ def lower_graph(
     arguments: argparse.Namespace, engine: BoundaryEngine, native: nir.NIRGraph, folded: Folded | None
 ) -> Lowered:
     """The lowered form of a graph of this checkpoint."""
-    from speak_neuro.export.bounds import largest_current
-    from speak_neuro.export.graphs.lower import grid_exponent, lower
-
     proven = largest_current(engine)
     stated = arguments.largest_current
     unit = None
@@ -171,8 +140,6 @@ def lower_graph(
 
 
 def _write_lowered(arguments: argparse.Namespace, name: str, lowered: Lowered) -> int:
-    from speak_neuro.export.files.neuron_file import write_graph
-
     path = (arguments.out or arguments.run) / name
     write_graph(path, lowered.graph)
     metrics = {"nodes": len(lowered.graph.nodes), "edges": len(lowered.graph.edges), "bits": lowered.bits}
@@ -183,10 +150,6 @@ def _write_lowered(arguments: argparse.Namespace, name: str, lowered: Lowered) -
 def _write_approximate(
     arguments: argparse.Namespace, name: str, exported: ExportedNeuron, trace: Trace, run: Run | None = None
 ) -> int:
-    from speak_neuro.export.files.folded_file import alphabet_path, write_alphabet
-    from speak_neuro.export.files.neuron_file import write_graph
-    from speak_neuro.export.graphs.approximate import approximate, disagreement
-
     path = (arguments.out or arguments.run) / name
     graph = approximate(exported, unit_resistance=arguments.approximate == "lif-unit-r")
     found = disagreement(exported, trace)
@@ -216,11 +179,6 @@ def counted(metrics: dict[str, int]) -> str:
 
 def folded_trace(trace: Trace, folded: Folded, run: Run) -> Trace:
     """The same run with the characters themselves as features, (B, L, V) one-hot."""
-    import numpy as np
-
-    from speak_neuro.export.files.folded_file import one_hot
-    from speak_neuro.export.trace import FEATURE_LIMIT
-
     shape = (*trace.current.shape, folded.characters)
     if np.prod(shape) > FEATURE_LIMIT:
         raise SpeakError(

@@ -57,6 +57,7 @@ export.table
 export.trace
 export.forms
 export.check
+export.write
 export.cli
 sim.job
 sim.reaper
