@@ -25,7 +25,7 @@ from speak_neuro.export.files.folded_file import (
     write_alphabet,
     write_folded,
 )
-from speak_neuro.export.files.neuron_file import ExportedNeuron, write_graph
+from speak_neuro.export.files.neuron_file import ExportedNeuron, neuron_graph, write_graph
 from speak_neuro.export.files.trace_file import WEIGHTS, Trace, write_trace
 from speak_neuro.export.fold import AXON_LIMIT, fold
 from speak_neuro.export.graph import export_neuron
@@ -59,8 +59,6 @@ def write_forms(arguments: argparse.Namespace, run: Run, system: System, make_tr
         return _write_folded(arguments, run, engine, make_trace)
     exported = export_neuron(system, provenance(run, system))
     if arguments.lower:
-        from speak_neuro.export.files.neuron_file import neuron_graph
-
         lowered = lower_graph(arguments, engine, neuron_graph(exported, exported.metadata), None)
         return _write_lowered(arguments, "lowered.nir", lowered)
     return _write_approximate(arguments, "approximate.nir", exported, make_trace())

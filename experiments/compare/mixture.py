@@ -22,9 +22,9 @@ from speak_neuro.common.provenance import commit, package_versions
 from speak_neuro.common.settings import add_flags, override
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
-from speak_neuro.training.checks import check_settings
+from speak_neuro.training.checks import add_data_flags, check_settings
 from speak_neuro.training.presets import PRESETS
-from speak_neuro.training.run_data import add_data_flags, read_data
+from speak_neuro.training.run_data import read_data
 
 
 def main(argv: Sequence[str] | None = None) -> int:

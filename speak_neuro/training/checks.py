@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from speak_neuro.common.files import check_writable
 from speak_neuro.config import SYSTEMS, RunConfig, parse_priors
+from speak_neuro.corpus.named_sets import NAMED
 from speak_neuro.errors import SpeakError
 from speak_neuro.training.run_lock import contents
 
@@ -77,6 +78,35 @@ def unread(arguments: argparse.Namespace, config: RunConfig, alphabet: Alphabet)
             if script not in scripts:
                 notes.append(f"--script-priors names {script}, of which the training part has no letter")
     return notes
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which text."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="UTF-8 text, folder of .txt files (both cut 90/5/5), or folder with train.txt, valid.txt and test.txt "
+        "(default: the embedded text; with --resume the run's own)",
+    )
+    parser.add_argument("--dataset", help=f"a data set by name, instead of --data: {', '.join(sorted(NAMED))}")
+    parser.add_argument(
+        "--dataset-files",
+        type=Path,
+        metavar="PATH",
+        help="local files of the data set in the hub's shape, where there is no network",
+    )
+    parser.add_argument(
+        "--dtp-hebrew-digits",
+        action="store_true",
+        help="Hebrew points become spaces, which breaks spelled digits up, as in Dynamic Token Pooling's data",
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="folder for prepared texts, which runs share (default: cache, beside the run folder)"
+    )
+    parser.add_argument(
+        "--exemplar", type=Path, metavar="FILE", help="exemplar.json of another run, instead of learning one"
+    )
+    parser.add_argument("--stream", action="store_true", help="memory-map the text however small it is")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -21,10 +21,9 @@ from typing import Any
 from speak_neuro.common.command import run_command
 from speak_neuro.common.settings import add_flags
 from speak_neuro.config import RunConfig
-from speak_neuro.training.checks import add_run_flags
+from speak_neuro.training.checks import add_data_flags, add_run_flags
 from speak_neuro.training.launch import end_as_one, speak_once
 from speak_neuro.training.presets import PRESETS
-from speak_neuro.training.run_data import add_data_flags
 
 LOGS = ("tensorboard", "wandb")
 Parser = argparse.ArgumentParser

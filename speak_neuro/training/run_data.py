@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,12 @@ from speak_neuro.corpus.memory_map import trim
 from speak_neuro.corpus.named_sets import NAMED, check_name, named_parts
 from speak_neuro.corpus.splits import PARTS, digest, read_splits
 from speak_neuro.errors import SpeakError
+from speak_neuro.supervision.exemplar import UnigramExemplar
 from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.supervision.proxy_file import FileProxy, ProxyCopy
+from speak_neuro.systems.run_folder import EXEMPLAR, STATE, Run
 from speak_neuro.text.alphabet import Alphabet
-
-if TYPE_CHECKING:  # the command's --help does not wait for torch
-    from speak_neuro.supervision.exemplar import UnigramExemplar
-    from speak_neuro.supervision.proxy import ProxyStore
-    from speak_neuro.systems.run_folder import Run
-    from speak_neuro.text.alphabet import Alphabet
+from speak_neuro.training.streamed_text import StreamedText, boundaries, source_bytes
 
 Ids = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -59,35 +56,6 @@ class Data:
     proxy: Callable[[bool], ProxyStore | None]
     """Makes the run's proxy spikes, at the exemplar's boundaries; to be called when the run folder exists, with False
     by every process but the first one, and by those when the first has restored its own."""
-
-
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which text."""
-    parser.add_argument(
-        "--data",
-        type=Path,
-        help="UTF-8 text, folder of .txt files (both cut 90/5/5), or folder with train.txt, valid.txt and test.txt "
-        "(default: the embedded text; with --resume the run's own)",
-    )
-    parser.add_argument("--dataset", help=f"a data set by name, instead of --data: {', '.join(sorted(NAMED))}")
-    parser.add_argument(
-        "--dataset-files",
-        type=Path,
-        metavar="PATH",
-        help="local files of the data set in the hub's shape, where there is no network",
-    )
-    parser.add_argument(
-        "--dtp-hebrew-digits",
-        action="store_true",
-        help="Hebrew points become spaces, which breaks spelled digits up, as in Dynamic Token Pooling's data",
-    )
-    parser.add_argument(
-        "--cache", type=Path, help="folder for prepared texts, which runs share (default: cache, beside the run folder)"
-    )
-    parser.add_argument(
-        "--exemplar", type=Path, metavar="FILE", help="exemplar.json of another run, instead of learning one"
-    )
-    parser.add_argument("--stream", action="store_true", help="memory-map the text however small it is")
 
 
 def read_data(arguments: argparse.Namespace, config: RunConfig, folder: Path, run: Run | None) -> Data:
@@ -139,8 +107,6 @@ def own_text(folder: Path, run: Run) -> Path | None:
 
 def to_stream(path: Path, arguments: argparse.Namespace, run: Run | None) -> bool:
     """Whether the text is memory-mapped: a resumed run as it was, others by size or on request."""
-    from speak_neuro.training.streamed_text import source_bytes
-
     if run is not None:
         return bool(run.record.get("data", {}).get("memory_mapped", False))
     return arguments.stream or source_bytes(path) > IN_MEMORY
@@ -156,8 +122,6 @@ def in_memory(
     say: Say,
 ) -> Data:
     """All of a text in memory."""
-    from speak_neuro.supervision.exemplar import UnigramExemplar
-
     parts = read_splits(path)
     check_lengths([len(part) for part in parts], config)
     check_start(parts.train[:START], config)
@@ -193,9 +157,6 @@ def streamed(
     say: Say,
 ) -> Data:
     """A text memory-mapped from the cache."""
-    from speak_neuro.systems.run_folder import STATE
-    from speak_neuro.training.streamed_text import StreamedText, boundaries
-
     text = StreamedText.prepare(path, cache, say)
     alphabet, train, valid = text.train.alphabet, text.train.ids, text.valid.ids
     check_lengths([len(train), len(valid), len(text.test)], config)
@@ -233,9 +194,6 @@ def known_exemplar(
     given: Path | None, config: RunConfig, folder: Path, run: Run | None, start: str
 ) -> UnigramExemplar | None:
     """The exemplar that a resumed run has saved, or the one `given` to a system that needs one; `start` of the text."""
-    from speak_neuro.supervision.exemplar import UnigramExemplar
-    from speak_neuro.systems.run_folder import EXEMPLAR
-
     other = UnigramExemplar.load(given) if given and config.needs_exemplar else None
     if run is not None and (folder / EXEMPLAR).exists():
         own = UnigramExemplar.load(folder / EXEMPLAR, run.record.get("exemplar_sha256"))

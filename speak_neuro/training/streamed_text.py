@@ -35,6 +35,7 @@ from speak_neuro.corpus.reader import iterate_text
 from speak_neuro.corpus.splits import PARTS, locked, part_files, split_points
 from speak_neuro.errors import SpeakError
 from speak_neuro.supervision.exemplar import UnigramExemplar
+from speak_neuro.supervision.exemplar_stream import stream_boundaries
 from speak_neuro.supervision.proxy_file import write_bits
 from speak_neuro.text.alphabet import Alphabet
 
@@ -97,8 +98,6 @@ class StreamedText:
 
     def train_boundaries(self, exemplar: UnigramExemplar, say: Say = print) -> Path:
         """The file with the exemplar's boundaries in the train part."""
-        from speak_neuro.supervision.exemplar_stream import stream_boundaries
-
         content = f"{self.sha256} {len(self.train)} {exemplar.to_text()}"
         file = self.folder / f"boundaries-{hashlib.sha256(content.encode()).hexdigest()[:12]}.bits"
         with locked(self.folder):
@@ -129,8 +128,6 @@ def _seal_of(file: Path) -> Path:
 
 def boundaries(exemplar: UnigramExemplar, ids: npt.NDArray[Any], alphabet: Alphabet) -> BoolArray:
     """Where the exemplar's tokens end in a part (n,), in memory."""
-    from speak_neuro.supervision.exemplar_stream import stream_boundaries
-
     found = list(stream_boundaries(exemplar, ids, alphabet))
     return np.concatenate(found) if found else np.zeros(0, dtype=np.bool_)
 
