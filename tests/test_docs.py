@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -12,10 +13,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scripts import load
 
+from speak_neuro.neuron import resets
+from speak_neuro.neuron.reference import NeuronParameters, gated_lif_step
 from speak_neuro.text.alphabet import Alphabet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,3 +163,35 @@ def test_every_block_of_code_is_run_by_a_test() -> None:
     for page in PAGES:
         if blocks(page, "python") or blocks(page, "bash") or blocks(page, "py"):
             assert f'"{page.name}"' in tests, page.name
+
+
+def test_the_walk_through_of_a_reset_mode_is_one() -> None:
+    """The page's row, put into the table, is computed by the reference as the page says."""
+    text = (ROOT / "docs" / "howto-extend.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r'^\+ +("soft-to-zero": Reset\(.*\)),$', text, re.M)
+    resets.RESETS.update(eval(f"{{{row}}}", vars(resets)))
+    try:
+        neuron = NeuronParameters(reset_potential=-0.5, mode="soft-to-zero")
+        states = [
+            gated_lif_step(np.full(1, u, np.float32), np.full(1, gate, np.float32), np.zeros(1, np.float32), neuron)[2]
+            for u, gate in ((1.0, 1.0), (2.0, -1.0), (0.9, 1.0))
+        ]
+        expected = np.float32([-0.5, np.float32(2) - np.float32(0.8), 0.9])  # open, closed, no spike
+        assert np.array_equal(np.concatenate(states), expected)
+    finally:
+        del resets.RESETS["soft-to-zero"]
+
+
+def test_every_function_named_in_the_equations_exists() -> None:
+    """`module.name` or `module.Class.name`, the module by its own name alone."""
+    text = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
+    defined = set()
+    for file in (ROOT / "speak_neuro").rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            for part in [node, *getattr(node, "body", [])]:
+                if hasattr(part, "name"):
+                    defined |= {f"{file.stem}.{part.name}", f"{file.stem}.{getattr(node, 'name', '')}.{part.name}"}
+    named = set(re.findall(r"`((?:[a-z_]+\.)+(?:[A-Z]\w+\.)?[a-z_]+)`", text))
+    named = {re.sub(r"^(?:[a-z_]+\.)*(?=[a-z_]+\.(?:[A-Z]\w+\.)?[a-z_]+$)", "", name) for name in named}
+    assert len(named) > 15
+    assert {name for name in named if not name.startswith("torch") and name not in defined} == set()

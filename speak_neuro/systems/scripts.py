@@ -1,7 +1,7 @@
 """The script of a text: MAGNET gives each script its own boundary predictor and its own prior.
 
-A character's script is the first word of its Unicode name (LATIN, CYRILLIC, DEVANAGARI, CJK, ...), for letters only. A
-row's script is that of most of its letters, so that digits, spaces and a borrowed word do not decide.
+A letter's script is Unicode's property of that name (latin, cyrillic, devanagari, ...), as fontTools has it; Han is
+called cjk. A row's script is that of most of its letters, so that digits, spaces and a borrowed word do not decide.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from fontTools.unicodedata import script, script_name
 
 from speak_neuro.text.alphabet import Alphabet
 
+NO_SCRIPT = ("Zyyy", "Zinh", "Zzzz")
+"""Common, inherited, unknown."""
+
 
 def script_of(character: str) -> str | None:
-    """Lower-case name of a letter's script; None for everything that is no letter."""
-    if not unicodedata.category(character).startswith("L"):
+    """Lower-case name of a letter's script; None for what is no letter, and for letters of no script (ℂ)."""
+    code = script(character)
+    if not unicodedata.category(character).startswith("L") or code in NO_SCRIPT:
         return None
-    name = unicodedata.name(character, "")
-    return name.split()[0].split("-")[0].lower() if name else None
+    return "cjk" if code == "Hani" else str(script_name(code)).replace(" ", "").lower()
 
 
 def script_table(alphabet: Alphabet, scripts: Sequence[str]) -> npt.NDArray[np.int64]:

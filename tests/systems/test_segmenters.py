@@ -100,6 +100,8 @@ def test_vanilla_runs_all_layers_at_full_resolution() -> None:
 
 
 def test_scripts() -> None:
+    # Letters whose names do not begin with their script.
+    assert [script_of(c) for c in "ªＡ𝐀々"] == ["latin", "latin", None, "cjk"]
     found = {c: script_of(c) for c in "aé1 ж\u05d0ü字あ\u0905"}
     assert found == {
         "a": "latin", "é": "latin", "ü": "latin", "1": None, " ": None, "ж": "cyrillic", "\u05d0": "hebrew",
