@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="against.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("other", type=Path, help="a checkout to compare with")
     parser.add_argument("--contenders", type=Path, metavar="FILE", help=f"its contenders (default: its {PLACE})")
-    parser.add_argument("--repeats", type=int, default=9, help="measurements of each (default: 9)")
+    parser.add_argument("--rounds", type=int, default=4, help="pairs of processes (default: 4)")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each in a round (default: 5)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least time of a measurement (default: 0.3)")
     parser.add_argument("--only", default="", metavar="TEXT", help="contenders whose names begin so")
     parser.add_argument("--name", default="", help="what the other checkout is called in the results")
@@ -41,25 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    at_least(arguments, 1, "repeats")
+    at_least(arguments, 1, "rounds", "repeats")
     theirs = arguments.contenders or arguments.other / PLACE
     if not theirs.is_file():
         raise SpeakError(f"{theirs}: no such file; write the other tree's contenders and name them with --contenders")
-    trees = {"other": Tree(arguments.other, theirs), "here": Tree(ROOT, ROOT / PLACE)}
-    names = [name for name in trees["here"].names if name in trees["other"].names and name.startswith(arguments.only)]
-    metrics: dict[str, Any] = {"other": arguments.name or arguments.other.name, "repeats": arguments.repeats}
-    for name in names:
-        found: dict[str, list[float]] = {side: [] for side in trees}
-        for repeat in range(arguments.repeats):
-            for side in sorted(trees, reverse=bool(repeat % 2)):
-                found[side].append(trees[side].seconds(name, arguments.seconds))
-        ratios = [here / other for here, other in zip(found["here"], found["other"], strict=True)]
-        medians = {side: statistics.median(values) * 1e3 for side, values in found.items()}
-        metrics[name] = {"milliseconds": medians, "ratio": statistics.median(ratios), "ratios": sorted(ratios)}
-        print(
-            f"{name:36} {medians['other']:10.3f} ms {medians['here']:10.3f} ms   {metrics[name]['ratio']:.3f}",
-            flush=True,
-        )
+    found: dict[str, list[dict[str, float]]] = {}
+    for turn in range(arguments.rounds):  # a process's memory lies as it happens to: each round has new ones
+        trees = {"other": Tree(arguments.other, theirs), "here": Tree(ROOT, ROOT / PLACE)}
+        for name in trees["here"].names:
+            if name in trees["other"].names and name.startswith(arguments.only):
+                for repeat in range(arguments.repeats):
+                    order = sorted(trees, reverse=bool((turn + repeat) % 2))
+                    found.setdefault(name, []).append(
+                        {side: trees[side].seconds(name, arguments.seconds) for side in order}
+                    )
+        for tree in trees.values():
+            tree.end()
+    other = arguments.name or arguments.other.name
+    metrics: dict[str, Any] = {"other": other, "rounds": arguments.rounds, "repeats": arguments.repeats}
+    for name, pairs in found.items():
+        ratio = statistics.median(pair["here"] / pair["other"] for pair in pairs)
+        medians = {side: statistics.median(pair[side] for pair in pairs) * 1e3 for side in ("other", "here")}
+        metrics[name] = {"milliseconds": medians, "ratio": ratio, "pairs": pairs}
+        print(f"{name:36} {medians['other']:10.3f} ms {medians['here']:10.3f} ms   {ratio:.3f}", flush=True)
     write_result(arguments, metrics)
     return 0
 
@@ -80,6 +85,10 @@ class Tree:
         assert self.process.stdin is not None
         print(json.dumps([name, least]), file=self.process.stdin, flush=True)
         return float(self._answer())
+
+    def end(self) -> None:
+        """End the process: it has no more requests."""
+        self.process.communicate()
 
     def _answer(self) -> Any:
         assert self.process.stdout is not None

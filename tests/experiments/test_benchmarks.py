@@ -122,3 +122,14 @@ def test_bench_precision_compares_both_arithmetics(scripts, monkeypatch, capsys,
     monkeypatch.setattr(scripts["precision"], "TOLERANCE", 0.0)
     assert scripts["precision"].main(flags) == 1
     assert "the first losses differ by" in capsys.readouterr().err
+
+
+def test_two_checkouts_are_measured_by_processor_time(tmp_path, capsys):
+    file = tmp_path / "contenders.py"
+    file.write_text("def contenders():\n    return {n: lambda n=n: sum(range(10**int(n))) for n in '46'}\n")
+    tree = load("bench/against").Tree(tmp_path, file)
+    assert tree.names == ["4", "6"]
+    assert tree.seconds("6", 0.05) > 5 * tree.seconds("4", 0.05)
+    tree.end()
+    assert load("bench/against").main([str(tmp_path)]) == 2
+    assert "no such file; write the other tree's contenders" in capsys.readouterr().err
