@@ -82,3 +82,10 @@ class RTokConfig:
     speak: SpeakTraining = field(default_factory=SpeakTraining)
     lora: LoraSettings = field(default_factory=LoraSettings)
     training: TaskTraining = field(default_factory=TaskTraining)
+
+
+DEFAULTS = {
+    "uner": RTokConfig(lora=LoraSettings(256, 512, 0.3), training=TaskTraining(epochs=20, learning_rate=1e-4)),
+    "xnli": RTokConfig(lora=LoraSettings(128, 256, 0.3), training=TaskTraining(epochs=15, learning_rate=1e-4)),
+}
+"""DyTok's settings for tokens that change (its Table 7), which the paper follows."""
