@@ -46,7 +46,8 @@ def plot_metrics(records: Sequence[dict[str, Any]], path: Path, title: str) -> N
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     except ImportError:
         raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
-    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    figure = Figure(figsize=(12, 6.5))
+    figure.subplots_adjust(0.05, 0.08, 0.98, 0.91, wspace=0.18, hspace=0.32)  # a searched layout takes twice as long
     FigureCanvasAgg(figure)
     figure.suptitle(legible(title))
     for axes, (name, curves) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
