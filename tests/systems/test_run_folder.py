@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from speak_neuro.common.digests import digest_of
 from speak_neuro.common.tensors import read_tensors, write_tensors
 from speak_neuro.errors import SpeakError
 from speak_neuro.systems.run_folder import CONFIG, METRICS, MODEL, STATE, load_system, read_run, save_model
@@ -89,6 +90,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(run: Path) -> None:
     code = f"""
 import resource, signal, sys
 from pathlib import Path
+from speak_neuro.common.digests import digest_of
 from speak_neuro.common.tensors import read_tensors, write_tensors
 from speak_neuro.systems.run_folder import STATE
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -178,3 +180,20 @@ def test_the_run_folder_says_where_it_comes_from(tiny_run: Path) -> None:
     assert (tiny_run / "curves.png").read_bytes()[:4] == b"\x89PNG"
     results = json.loads((tiny_run / "results.json").read_text(encoding="utf-8"))
     assert set(results) == {"command", "commit", "device", "versions", "date", "metrics"}
+
+
+def test_a_folder_from_before_a_setting_is_read(run: Path) -> None:
+    """A version that did not have `unpooling` wrote neither it nor an identity with it; nor did it know its value."""
+    values = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+    del values["config"]["tokenizer"]["unpooling"]
+    values = {key: value for key, value in values.items() if key != "sha256"}
+    (run / CONFIG).write_text(json.dumps({**values, "sha256": digest_of(values)}), encoding="utf-8")
+    kept = {part: values["config"][part] for part in ("neuron", "tokenizer", "model")}
+    more = {"seed": values["config"]["training"]["seed"], "alphabet": values["alphabet"], "data": values["data"]}
+    tensors, metadata = read_tensors(run / MODEL)
+    write_tensors(run / MODEL, tensors, {**metadata, "run": digest_of({**kept, **more})})
+    assert load_system(read_run(run)).config.tokenizer.unpooling == "read"
+    other = digest_of({**kept, **more, "seed": more["seed"] + 1})
+    write_tensors(run / MODEL, tensors, {**metadata, "run": other})
+    with pytest.raises(SpeakError, match="belongs to another run"):
+        load_system(read_run(run))
