@@ -147,7 +147,7 @@ LANGUAGE_BRANCHES = {
 SHORT = ("dtp-unigram", "dtp-entropy", "speak")
 OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --warmup 30"
 """A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
-BRANCH_STEPS, LANGUAGE_STEPS = 300, 150
+BRANCH_STEPS, LANGUAGE_STEPS = 250, 150
 """A quarter of the way: the common training is three times as long."""
 
 

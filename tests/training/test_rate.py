@@ -157,7 +157,6 @@ def test_the_drive_needs_neither_exemplar_nor_white_space(tmp_path: Path) -> Non
 )
 def test_a_neuron_that_learned_nothing_ends_tokens_of_the_wanted_length(target: int, given: dict[str, object]) -> None:
     system = build(configuration(float(target), **{**CASES["information, hard"], **given})).system.eval()
-    torch.nn.init.zeros_(system.tokenizer.current_readout.weight)
     with torch.no_grad():
         found = system.tokenizer(torch.from_numpy(TEST[:96].astype(np.int64))[None])
     assert found.spikes[0].nonzero().flatten().tolist() == list(range(target - 1, 96, target))
