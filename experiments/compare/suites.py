@@ -136,7 +136,7 @@ BRANCHES = {
     "speak-soft": ("speak", f"{INFORMATION} --reset-mode soft"),
     "speak-smooth": ("speak", f"{INFORMATION} --unpooling smooth"),
 }
-BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 150000"
+BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 150000 --tokenizer-learning-rate 0.002"
 LANGUAGE_BRANCHES = {
     # Characters per token; pieces of the exemplar, so that about as many are its own.
     "fi": "--target-sf 4 --exemplar-vocabulary 1000",
@@ -145,7 +145,7 @@ LANGUAGE_BRANCHES = {
     "zh": "--target-sf 2 --exemplar-vocabulary 5000",
 }
 SHORT = ("dtp-unigram", "dtp-entropy", "speak")
-OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --warmup 30"
+OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --tokenizer-learning-rate 0.0006 --warmup 30"
 """A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
 BRANCH_STEPS, LANGUAGE_STEPS = 250, 150
 """A quarter of the way: the common training is three times as long."""
