@@ -115,7 +115,7 @@ class SpeakTokenizer(nn.Module, SystemFacts):
         if self.grid is not None:
             constant = math.ceil(constant * self.unit) / self.unit
         self.current_readout.bias.zero_()
-        if isinstance(self.current_readout, nn.Linear):  # features have a mean, which any weights turn into a current
+        if not self.encoder.adds_parts:  # features have a mean, which any weights turn into a current
             self.current_readout.weight.zero_()
         for bias, share in self.encoder.offsets(self.current_readout):
             bias += share * constant
