@@ -11,11 +11,12 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from curve_log import read_curve
 from pydantic import Field
 
 from speak_neuro.common.files import legible
@@ -25,17 +26,19 @@ from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.settings import from_dict, to_dict
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
-from speak_neuro.training.metrics_log import iterate_metrics
 
-CURVE = ("step", "bpc", "sf", "seconds", "training_sf", "decided")
-"""Columns of a validation curve: the step, its validation BPC and SF, the seconds of training up to it; of the steps
-since the last entry the SF (characters / tokens of all of them) and the share at which SPEAK decided on proxies. None
-where the run did not log it."""
-CURVE_POINTS = 40
 AGREEMENT = {"bpc": 1e-3, "sf": 1e-2}
 """Share by which two scores of one run may differ. Scored again, the committed runs agree to 4e-9 in BPC; on another
 device rounding flips few boundaries (1e-4), and drawn boundaries vary a little more. Seeds differ by 6e-4 and more, so
 that two runs with one seed, from two versions of the code, may pass for one when they are as near as that."""
+MEASURES = {
+    "bpc": "test_bpc",
+    "sf": "test_shortening_factor",
+    **{name: f"test_{name}" for name in ("characters", "tokens", "token_dependence", "gate_rate", "boundary_f1")},
+    **{f"parameters_{part}": f"parameters_{part}" for part in ("language_model", "tokenizer")},
+    **{f"training_{what}": f"training_{what}" for what in ("seconds", "characters")},
+}
+"""A record's numbers by their names in the metrics of gtok.py."""
 SEED = "training.seed"
 WATCHING = ("training.evaluate_every", "training.evaluate_characters")
 """Settings without influence on what is trained."""
@@ -212,18 +215,8 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         seed=int(config.get("training.seed", 0)),
         config=config,
         text=data.get("sha256"),
-        bpc=metrics.get("test_bpc"),
-        sf=metrics.get("test_shortening_factor"),
-        characters=metrics.get("test_characters"),
-        tokens=metrics.get("test_tokens"),
-        token_dependence=metrics.get("test_token_dependence"),
         block_bpc=metrics.get("test_block_bpc"),
-        gate_rate=metrics.get("test_gate_rate"),
-        boundary_f1=metrics.get("test_boundary_f1"),
-        parameters_language_model=metrics.get("parameters_language_model"),
-        parameters_tokenizer=metrics.get("parameters_tokenizer"),
-        training_seconds=metrics.get("training_seconds"),
-        training_characters=metrics.get("training_characters"),
+        **{name: metrics.get(given) for name, given in MEASURES.items()},
         device=result.get("device"),
         protocol=default_protocol(config),
         other=other_boundaries(metrics),
@@ -286,47 +279,6 @@ def dataset_name(data: dict[str, Any]) -> str:
             return str(data[key])
     source = str(data.get("source", "unknown"))
     return legible(source if " " in source else (Path(source).stem or source))
-
-
-def read_curve(path: Path) -> dict[str, list[Any]]:
-    """The evaluations of metrics.jsonl, thinned to CURVE_POINTS; a last line that a kill cut short is passed over."""
-    evaluations: list[dict[str, Any]] = []
-    rates: dict[int, float] = {}
-    deciding: set[int] = set()
-    if not path.is_file():
-        return {}
-    for values in iterate_metrics(path):
-        if "valid_bpc" in values:
-            evaluations.append(values)
-        elif values.get("sf"):
-            rates[values["step"]] = 1 / values["sf"]
-            if "changed" in values:
-                deciding.add(values["step"])
-    curve: dict[str, list[Any]] = {name: [] for name in CURVE}
-    before = 0
-    for values in thinned(evaluations):
-        step = values["step"]
-        logged = [s for s in range(before + 1, step + 1) if s in rates]
-        since = [rates[s] for s in logged]
-        before = step
-        point = (
-            step,
-            values["valid_bpc"],
-            values.get("valid_shortening_factor"),
-            values.get("seconds"),
-            len(since) / sum(since) if since else None,
-            len(deciding.intersection(logged)) / len(logged) if logged else None,
-        )
-        for name, value in zip(CURVE, point, strict=True):
-            curve[name].append(round(value, 5) if isinstance(value, float) else value)
-    return curve if evaluations else {}
-
-
-def thinned(points: Sequence[Any], most: int = CURVE_POINTS) -> list[Any]:
-    """At most `most` of the points, evenly spaced, the first and the last among them."""
-    if len(points) <= most:
-        return list(points)
-    return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
 def merge(records: Iterable[Record]) -> list[Record]:
