@@ -71,7 +71,7 @@ def drop(values: Tensor, probability: float, training: bool = True) -> Tensor:
     """`values` with each element zeroed with `probability` and the others scaled up, when `training`."""
     if not training or dropped_states(probability) == 0:
         return values
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler makes the mask on its way
         return F.dropout(values, probability)
     return _BitDropout.apply(values, probability)  # type: ignore[no-any-return]
 

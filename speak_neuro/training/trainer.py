@@ -19,6 +19,7 @@ from speak_neuro.common.device import choose_precision
 from speak_neuro.common.tensors import apply_tensors
 from speak_neuro.config import TrainingConfig
 from speak_neuro.corpus.windows import WindowSampler, windows
+from speak_neuro.errors import SpeakError
 from speak_neuro.model.compiled import compile_passes
 from speak_neuro.supervision.proxy import ProxyStore
 from speak_neuro.systems.system import System
@@ -59,6 +60,11 @@ class Trainer:
             raise ValueError(f"proxy is None; allowed for {system.config.tokenizer.kind}: a ProxyStore of the text")
         sampler = WindowSampler(len(ids), config.window, config.batch, config.seed)
         if config.compile != "no":
+            device = next(system.parameters()).device
+            if config.compile == "graphs" and device.type != "cuda":
+                raise SpeakError(
+                    f"--compile is graphs and the device {device}; CUDA graphs need a CUDA device, use yes"
+                )
             mode = "reduce-overhead" if config.compile == "graphs" else None
             compile_passes(system.language_model, config.window, mode=mode)
         return cls(system, config, ids, proxy, sampler, RunOptimiser(system, config), ranks)

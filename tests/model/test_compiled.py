@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -105,6 +106,17 @@ def test_few_shapes_are_compiled_and_they_agree():
         torch.testing.assert_close(compiled(ids[:2], boundaries[:2]), expected, rtol=1e-5, atol=1e-5)
     assert len(graphs) == made, "evaluation compiles nothing"
     assert compiled.state_dict().keys() == eager.state_dict().keys()
+
+
+def test_dropout_goes_through_the_compiler():
+    torch.manual_seed(0)
+    model = Hourglass(dataclasses.replace(CONFIG, dropout=0.5, attention_dropout=0.5))
+    compile_passes(model, LENGTH, backend="eager")
+    ids, boundaries = text(0.3)
+    logits, grads = gradients(model, ids, boundaries)
+    assert logits.isfinite().all()
+    assert (logits - gradients(model, ids, boundaries)[0]).abs().max() > 1e-3, "another mask"
+    assert all(gradient.isfinite().all() for gradient in grads.values())
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_trainer import build, change
 
+from speak_neuro.errors import SpeakError
 from speak_neuro.model.compiled import compile_passes
 from speak_neuro.training import trainer as trainer_module
 from speak_neuro.training.fit import train_step
@@ -33,3 +34,8 @@ def test_a_compiled_run_trains_as_an_eager_one(monkeypatch: pytest.MonkeyPatch) 
         assert "changed" in mine
         for name, value in eager.items():
             assert mine[name] == pytest.approx(value, rel=1e-3, abs=1e-4), (mine["step"], name)
+
+
+def test_cuda_graphs_need_cuda() -> None:
+    with pytest.raises(SpeakError, match="--compile is graphs and the device cpu; CUDA graphs need a CUDA device"):
+        build(change(compile="graphs"))
