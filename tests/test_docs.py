@@ -182,16 +182,25 @@ def test_the_walk_through_of_a_reset_mode_is_one() -> None:
         del resets.RESETS["soft-to-zero"]
 
 
-def test_every_function_named_in_the_equations_exists() -> None:
-    """`module.name` or `module.Class.name`, the module by its own name alone."""
-    text = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
+def test_every_function_named_in_equations_and_trips_exists() -> None:
+    """`module.name` or `module.Class.name`, the module by its own name alone; in the trips `Class.name` too."""
+    equations, architecture = (
+        (ROOT / "docs" / f"{page}.md").read_text("utf-8") for page in ("equations", "architecture")
+    )
     defined = set()
-    for file in (ROOT / "speak_neuro").rglob("*.py"):
+    for file in [path for top in ("speak_neuro", "export", "sim") for path in (ROOT / top).rglob("*.py")]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             for part in [node, *getattr(node, "body", [])]:
                 if hasattr(part, "name"):
-                    defined |= {f"{file.stem}.{part.name}", f"{file.stem}.{getattr(node, 'name', '')}.{part.name}"}
-    named = set(re.findall(r"`((?:[a-z_]+\.)+(?:[A-Z]\w+\.)?[a-z_]+)`", text))
+                    owner = getattr(node, "name", "")
+                    defined |= {f"{file.stem}.{part.name}", f"{owner}.{part.name}", f"{file.stem}.{owner}.{part.name}"}
+    named = set(re.findall(r"`((?:[a-z_]+\.)+(?:[A-Z]\w+\.)?[a-z_]+)`", equations))
     named = {re.sub(r"^(?:[a-z_]+\.)*(?=[a-z_]+\.(?:[A-Z]\w+\.)?[a-z_]+$)", "", name) for name in named}
     assert len(named) > 15
-    assert {name for name in named if not name.startswith("torch") and name not in defined} == set()
+    trips = re.findall(
+        r"^```\n(.*?)^```$", architecture.split("## Three trips")[1].split("## Decisions")[0], re.M | re.S
+    )
+    assert len(trips) == 3
+    named |= {name for trip in trips for name in re.findall(r"(?<![\w.])([A-Za-z_]+\.(?:[A-Z]\w+\.)?_?[a-z_]+)", trip)}
+    named = {name for name in named if not name.startswith(("torch", "parity.html", "boundary.nir", "trace.npz"))}
+    assert named - defined == set()
