@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="run folder of SPEAK")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seeds", default="1,2,3", help="comma-separated (default: 1,2,3)")
+    parser.add_argument("--budgets", default=",".join(BUDGETS), help=f"of {', '.join(BUDGETS)} (default: both)")
     parser.add_argument("--learn-characters", type=int, default=1_000_000, help="a vocabulary's text (1,000,000)")
     parser.add_argument("--train-characters", type=int, default=4_000_000, help="the models' text (4,000,000)")
     parser.add_argument("--test-characters", type=int, default=50_000, help="scored (50,000)")
@@ -109,6 +110,9 @@ def measure(arguments: argparse.Namespace) -> int:
     """Every cell that has no result yet, then the table."""
     if arguments.json:
         check_writable(arguments.json)
+    unknown = set(arguments.budgets.split(",")) - set(BUDGETS)
+    if unknown:
+        raise SpeakError(f"--budgets has {', '.join(sorted(unknown))}; allowed: {', '.join(BUDGETS)}")
     size = Size(**{name: getattr(arguments, name) for name in Size.__dataclass_fields__})
     train = read(arguments.data / "train.txt", max(arguments.train_characters, arguments.learn_characters))
     test = read(arguments.data / "test.txt", arguments.test_characters)
@@ -121,11 +125,11 @@ def measure(arguments: argparse.Namespace) -> int:
     }
     cells: dict[str, dict[str, Any]] = {}
     for seed in map(int, arguments.seeds.split(",")):
-        for budget in BUDGETS:
+        for budget in arguments.budgets.split(","):
             for name in TOKENIZERS:
                 own = round(size.steps * facts[REFERENCE]["characters_per_id"] / facts[name]["characters_per_id"])
                 steps = size.steps if budget == "ids" else own
-                about = {"tokenizer": name, "seed": seed, "steps": steps, **asdict(size), **facts[name]}
+                about = {"tokenizer": name, "seed": seed, **asdict(size), **facts[name], "steps": steps}
                 about |= {"train_characters": len(train), "test_characters": len(test)}
                 compute = functools.partial(score, size, steps, *ids[name], seed, len(test))
                 found = cell(arguments.out, about, compute)
@@ -277,7 +281,7 @@ def table(cells: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
             for cell in cells.values()
             if cell["budget"] == budget and cell["tokenizer"] == name
         }
-        for budget in BUDGETS
+        for budget in dict.fromkeys(cell["budget"] for cell in cells.values())
         for name in TOKENIZERS
     }
     lines = []
