@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: help setup demo test test-docs test-slow lint format bench docs fuzz audit clean
+.PHONY: help setup demo test test-docs test-slow lint format bench docs fuzz test-second audit clean
 
 help:
 	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make bench      benchmarks, each behind its parity check"
 	@echo "make fuzz       damage each kind of file: flipped bits, mutated bytes; COUNT inputs each (1000)"
+	@echo "make test-second  the core suite on a second Python with numpy 2, where there is one"
 	@echo "make audit      ask a database of known faults about the packages; needs network and pip-audit"
 	@echo "make docs       the documentation as a site in build/site, without a warning"
 	@echo "make setup      only create .venv"
@@ -84,9 +85,12 @@ fuzz: $(STAMP)
 	$(BIN)/python experiments/reliability/damage.py flips --run $(RUN) --count $(COUNT)
 	$(BIN)/python experiments/reliability/damage.py fuzz --run $(RUN) --count $(COUNT)
 
+test-second: $(STAMP)
+	.ci/second-python
+
 audit: $(STAMP)
 	@$(BIN)/python -m pip_audit --version > /dev/null 2>&1 || { echo "make audit needs pip-audit: $(BIN)/python -m pip install pip-audit"; exit 3; }
-	$(BIN)/python -m pip_audit --requirement .ci/constraints.txt --no-deps --disable-pip
+	$(BIN)/python -m pip_audit --strict --requirement .ci/constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-second build dist *.egg-info

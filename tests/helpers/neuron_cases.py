@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from torch import Tensor
 from speak_neuro.neuron.functional import GatedLIFOutput, gated_lif_scan
 from speak_neuro.neuron.reference import CONSTANTS, BoolArray, FloatArray, NeuronParameters, gated_lif_run
 from speak_neuro.neuron.resets import RESETS
+
+Terms = Callable[[GatedLIFOutput], list[Tensor]]
+"""The terms of a loss."""
 
 
 @dataclass
@@ -64,24 +67,60 @@ def run_scan(
 def scan_gradients(
     case: NeuronCase,
     backend: str,
-    loss: Callable[[GatedLIFOutput], Tensor],
+    terms: Terms,
     *,
     device: str = "cpu",
     detach_reset: bool = False,
 ) -> dict[str, Tensor]:
-    """The gradient of `loss` of the scan's output in every differentiable input, by name."""
+    """The gradient of a loss of the scan's output, the sum of its terms, in every differentiable input, by name."""
     leaves: dict[str, Tensor] = {}
-    value = loss(run_scan(case, backend, device=device, detach_reset=detach_reset, leaves=leaves))
+    value = sum(
+        terms(run_scan(case, backend, device=device, detach_reset=detach_reset, leaves=leaves)), torch.zeros(())
+    )
     found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, found, strict=True))
 
 
-def assert_gradients_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
-    """1e-5 of each value. What cancels gets as much of what was summed: of the largest dL/dI_t, and for the constants,
-    whose gradients are sums of dL/du_t times values of order 1, a tenth of that of the sum of |dL/dI_t|."""
-    largest, total = float(want["current"].abs().max()), float(want["current"].abs().sum())
+@dataclass
+class Magnitudes:
+    """What gradients are sums of, without signs: their rounding is relative to this, however much of it cancels."""
+
+    largest: float
+    """The largest sum over terms of |dL_i/du_t|."""
+    summed: float
+    """Sum over terms and positions of |dL_i/du_t| max(1, |u_t|, |I_t|, |U_0|): a constant's gradient is made of it."""
+    gain: float
+    """The largest |gain|, by which a current's gradient is dL/du_t."""
+
+
+def magnitudes(case: NeuronCase, terms: Terms, *, detach_reset: bool = False) -> Magnitudes:
+    """The magnitudes of a loss's gradients, by the loop.
+
+    dL/du_t is the gradient of a current that is multiplied by the gain before, not in, the scan. The current's own
+    gradient, gain dL/du_t, does not tell it: a gain near zero makes that small and the summands not. And the terms of
+    the loss one by one, since dL/du_t is itself what is left of them.
+    """
+    gain = np.asarray(case.parameters.gain, dtype=np.float32)
+    scaled = replace(case, current=gain * case.current, parameters=replace(case.parameters, gain=np.float32(1)))
+    leaves: dict[str, Tensor] = {}
+    output = run_scan(scaled, "loop", detach_reset=detach_reset, leaves=leaves)
+    total = torch.zeros_like(output.membrane)
+    for term in terms(output):
+        if term.requires_grad:
+            options: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+            total += torch.autograd.grad(term, leaves["current"], **options)[0].abs()
+    sizes = torch.maximum(output.membrane.detach().abs(), torch.from_numpy(case.current).abs()).clamp(min=1)
+    if case.state is not None:
+        sizes = torch.maximum(sizes, torch.from_numpy(case.state).abs().unsqueeze(1))
+    return Magnitudes(float(total.max()), float((total * sizes).sum()), float(np.abs(gain).max()))
+
+
+def assert_gradients_close(got: dict[str, Tensor], want: dict[str, Tensor], scale: Magnitudes) -> None:
+    """1e-5 of each value. What cancels gets as much of what was summed, and of a constant, a sum over all positions, a
+    tenth of that."""
     for name, value in want.items():
-        slack = 1e-6 * total if name in CONSTANTS else 1e-5 * max(largest, float(value.abs().max()))
+        largest = scale.largest * (scale.gain if name == "current" else 1)
+        slack = 1e-6 * scale.summed if name in CONSTANTS else 1e-5 * max(largest, float(value.abs().max()))
         torch.testing.assert_close(
             got[name].to(value.device),
             value,

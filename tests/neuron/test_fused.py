@@ -15,6 +15,7 @@ from neuron_cases import (
     NeuronCase,
     adversarial_currents,
     assert_gradients_close,
+    magnitudes,
     neuron_cases,
     run_scan,
     scan_gradients,
@@ -82,11 +83,11 @@ def test_fused_gradients_are_the_loops(mode, detach, shape, masked):
     weights = [torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in (shape, shape, lanes)]
     for used in ([0, 1, 2], [0], [1], [2]):
 
-        def loss(output, used=used):
-            return sum((output[i] * weights[i]).sum() for i in used)
+        def terms(output, used=used):
+            return [(output[i] * weights[i]).sum() for i in used]
 
-        want, got = (scan_gradients(case, backend, loss, detach_reset=detach) for backend in ("loop", "numba"))
-        assert_gradients_close(got, want)
+        want, got = (scan_gradients(case, backend, terms, detach_reset=detach) for backend in ("loop", "numba"))
+        assert_gradients_close(got, want, magnitudes(case, terms, detach_reset=detach))
 
 
 @settings(deadline=None, max_examples=60)
@@ -95,11 +96,11 @@ def test_fused_gradients_on_adversarial_cases(case: NeuronCase, detach):
     # Not with the huge currents: the loop's own gradient overflows there.
     assume(case.current.size > 0 and np.abs(case.current).max() < 1e6)
 
-    def loss(output):
-        return output.spikes.sum() + (output.membrane * 0.5).sum() - output.state.sum()
+    def terms(output):
+        return [output.spikes.sum(), (output.membrane * 0.5).sum(), -output.state.sum()]
 
-    want, got = (scan_gradients(case, backend, loss, detach_reset=detach) for backend in ("loop", "numba"))
-    assert_gradients_close(got, want)
+    want, got = (scan_gradients(case, backend, terms, detach_reset=detach) for backend in ("loop", "numba"))
+    assert_gradients_close(got, want, magnitudes(case, terms, detach_reset=detach))
 
 
 def test_an_empty_sequence_passes_the_states_gradient_on():

@@ -19,6 +19,7 @@ from neuron_cases import (
     NeuronCase,
     adversarial_currents,
     assert_gradients_close,
+    magnitudes,
     neuron_cases,
     run_scan,
     scan_gradients,
@@ -92,11 +93,12 @@ def test_gradients_are_the_loops(mode, shape, masked, detach):
     weights = [torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in (shape, shape, lanes)]
     for used in ([0, 1, 2], [0], [1], [2]) if not INTERPRETED else ([0, 1, 2], [list(RESETS).index(mode) % 3]):
 
-        def loss(output, used=used):
-            return sum((output[i] * weights[i].to(output[i].device)).sum() for i in used)
+        def terms(output, used=used):
+            return [(output[i] * weights[i].to(output[i].device)).sum() for i in used]
 
-        want = scan_gradients(case, "loop", loss, detach_reset=detach)
-        assert_gradients_close(scan_gradients(case, "triton", loss, device=DEVICE, detach_reset=detach), want)
+        want = scan_gradients(case, "loop", terms, detach_reset=detach)
+        got = scan_gradients(case, "triton", terms, device=DEVICE, detach_reset=detach)
+        assert_gradients_close(got, want, magnitudes(case, terms, detach_reset=detach))
 
 
 @kernel_test
@@ -131,11 +133,12 @@ def test_the_gates_gradient_is_the_loops(shape, masked, mode):
 def test_gradients_on_adversarial_cases(case: NeuronCase, detach):
     assume(case.current.size > 0 and np.abs(case.current).max() < 1e6)
 
-    def loss(output):
-        return output.spikes.sum() + (output.membrane * 0.5).sum() - output.state.sum()
+    def terms(output):
+        return [output.spikes.sum(), (output.membrane * 0.5).sum(), -output.state.sum()]
 
-    want = scan_gradients(case, "loop", loss, detach_reset=detach)
-    assert_gradients_close(scan_gradients(case, "triton", loss, device=DEVICE, detach_reset=detach), want)
+    want = scan_gradients(case, "loop", terms, detach_reset=detach)
+    got = scan_gradients(case, "triton", terms, device=DEVICE, detach_reset=detach)
+    assert_gradients_close(got, want, magnitudes(case, terms, detach_reset=detach))
 
 
 @kernel_test
