@@ -192,7 +192,7 @@ def test_the_drive_sees_no_future() -> None:
         ({"target_sf": 1.0}, "above 1"),
         ({"target_sf": 0.0, "drive": "information"}, "give --target-sf"),
         ({"target_sf": 4.0, "tanh": True, "neuron_loss": "spike"}, "--tanh"),
-        ({"target_sf": 4.0}, "--neuron-loss spike"),
+        ({"target_sf": 4.0, "neuron_loss": "membrane"}, "--neuron-loss spike"),
         ({"target_sf": 4.0, "drive": "information", "reset_mode": "none"}, "--reset-mode none"),
     ],
 )
