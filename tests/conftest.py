@@ -11,9 +11,10 @@ import pytest
 from tiny import embedded_excerpt, run_gtok
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# A suite started in the background by a shell inherits an ignored SIGINT, and so would every program it starts; the
-# tests of Ctrl-C need the signal.
+# A suite started in the background by a shell inherits an ignored SIGINT, one started by nohup an ignored SIGHUP, and
+# so would every program they start; the tests of endings need both signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

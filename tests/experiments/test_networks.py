@@ -68,7 +68,7 @@ def test_the_gate_experiment_runs(tmp_path: Path, capsys: Any) -> None:
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
     assert set(rows[0]["runs"][0]["open"]) == {"at cue", "else"}
     assert load("gate").main(["--train-steps", "0"]) == 2
-    assert "--train-steps is 0; allowed: 1 or more" in capsys.readouterr().err
+    assert "--train-steps is 0; allowed: at least 1" in capsys.readouterr().err
 
 
 def test_the_cue_voids_what_came_before() -> None:

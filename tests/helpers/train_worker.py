@@ -43,6 +43,7 @@ CONFIGS = {
     "speak": BASE,
     "spikes": changed("training", reset_loss_on="spikes", rate_limit=0.05, rest_term=False),
     "always": changed("training", acceptance="always", acceptance_share=0.5, entropy="mean"),
+    "spike likelihood": changed("training", neuron_loss="spike"),
     "information drive": changed("training", drive="information", target_sf=4.0),
     "muon": changed("training", optimiser="muon", beta2=0.95, schedule="linear", clip=1.0),
     "dropout": changed("model", dropout=0.1, attention_dropout=0.1),

@@ -43,7 +43,9 @@ def learned(grid: str, unpooling: str) -> tuple[ExportedNeuron, Trace]:
     ids = torch.from_numpy(alphabet.encode(TEXT).astype("int64"))[None]
     with torch.no_grad():  # so short a training opens no gate yet: half of the spikes shall
         found = system.tokenizer(ids)
-        half = found.gate_logit[found.spikes.bool()].median() / system.tokenizer.unit
+        # between two of them: at one of them the gate would open or not by a rounding
+        logits = found.gate_logit[found.spikes.bool()].unique()
+        half = logits[len(logits) // 2 - 1 : len(logits) // 2 + 1].mean() / system.tokenizer.unit
         system.tokenizer.gate_readout.bias -= half
     speak = Speak(BoundaryEngine(system, config), alphabet)
     return export_neuron(system), run_trace(speak, trace_rows(TEXT[:3000], 100), {})

@@ -7,7 +7,15 @@ import argparse
 import pytest
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.training.launch import Launch, PeerFailed, PeerLost, end_as_one, read_launch, speak_once
+from speak_neuro.training.launch import (
+    LAUNCHERS,
+    Launch,
+    PeerFailed,
+    PeerLost,
+    end_as_one,
+    read_launch,
+    speak_once,
+)
 
 MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
@@ -51,6 +59,8 @@ def test_half_a_launch_is_refused(environment: dict[str, str], message: str) -> 
 
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (name for names in LAUNCHERS for name in names):
+        monkeypatch.delenv(name, raising=False)
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", **MEETING}.items():
         monkeypatch.setenv(name, value)
 
