@@ -36,9 +36,9 @@ import numpy.typing as npt
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
+from speak_neuro.common.files import write_json
 from speak_neuro.common.json_files import Strict, read_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.common.seeds import P, compare, p_value, sample
 from speak_neuro.errors import ParityError, SpeakError
 
@@ -108,8 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Every cell that has no result yet, then the table."""
-    if arguments.json:
-        check_writable(arguments.json)
     unknown = set(arguments.budgets.split(",")) - set(BUDGETS)
     if unknown:
         raise SpeakError(f"--budgets has {', '.join(sorted(unknown))}; allowed: {', '.join(BUDGETS)}")
@@ -138,8 +136,7 @@ def measure(arguments: argparse.Namespace) -> int:
     metrics = {"cells": cells, "table": table(cells)}
     for line in metrics["table"]:
         print("  ".join(f"{key} {value}" for key, value in line.items()))
-    if arguments.json:
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", metrics))
+    write_result(arguments, metrics)
     return 0
 
 

@@ -31,9 +31,8 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.json_files import Strict, read_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import ParityError, SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
@@ -79,10 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     """Every language in turn, a line for each size."""
     known: dict[str, Any] = {}
-    if arguments.json:
-        check_writable(arguments.json)
-        if arguments.json.is_file():
-            known = read_json(arguments.json, Before, "give another name, or remove the file").metrics
+    if arguments.json and arguments.json.is_file():
+        known = read_json(arguments.json, Before, "give another name, or remove the file").metrics
     for language in languages_of(arguments):
         train_run(arguments, language)
         facts = of_language(arguments, language)
@@ -94,8 +91,7 @@ def measure(arguments: argparse.Namespace) -> int:
                 sizes[size] = at_size(arguments, language, int(size))
             told = (f"{name} {value['characters_per_id']:.3f}" for name, value in sizes[size].items())
             print(f"{language} {int(size):,} ({sizes[size]['BPE']['ids']:,} ids): {', '.join(told)}", flush=True)
-            if arguments.json:  # after each, so that a run that is stopped leaves what it has
-                write_json(arguments.json, result_record(arguments.command_line, known))
+            write_result(arguments, known)  # after each, so that a run that is stopped leaves what it has
     return 0
 
 

@@ -22,8 +22,7 @@ from typing import Any
 from step_setup import SIZES, configuration, prepare, text_ids, trainer_of
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import ParityError
 from speak_neuro.training.presets import RECIPE
 
@@ -55,9 +54,7 @@ def measure(arguments: argparse.Namespace) -> int:
             f"evaluation {found['evaluation_in_steps']:.1f} steps",
             flush=True,
         )
-    if arguments.json is not None:
-        command = arguments.command_line
-        write_json(arguments.json, result_record(command, metrics))
+    write_result(arguments, metrics)
     return 0
 
 

@@ -37,8 +37,8 @@ from time_to_quality_arms import ARMS, Text, build_arms, draw, parse_system, rea
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.device import describe_device
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.files import check_writable
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.training.presets import PRESETS
 
@@ -89,9 +89,8 @@ def measure(arguments: argparse.Namespace) -> int:
     for name, least in (("steps", TURNS), ("characters", 2), ("threads", 1)):
         if getattr(arguments, name) < least:
             raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: {least} or more")
-    for path in (arguments.json, arguments.picture):
-        if path is not None:
-            check_writable(path)
+    if arguments.picture is not None:
+        check_writable(arguments.picture)
     torch.set_num_threads(arguments.threads)
     text = read(arguments.data, arguments.characters)
     metrics = begin(arguments, text)
@@ -145,8 +144,7 @@ def finish(arguments: argparse.Namespace, metrics: dict[str, Any]) -> None:
         own = [run for run in metrics["runs"] if (run["system"], run["seed"]) == (system, seed)]
         if (found := speed_up(own, arguments.mark)) is not None:
             metrics["speed_up"].append({"system": system, "seed": seed, **found})
-    if arguments.json is not None:
-        write_json(arguments.json, result_record(arguments.command_line, metrics, describe_device(torch.device("cpu"))))
+    write_result(arguments, metrics, describe_device(torch.device("cpu")))
 
 
 def train_arms(arms: dict[str, RunConfig], text: Text, seed: int, mark: float | None) -> list[dict[str, Any]]:

@@ -23,8 +23,7 @@ import tables as rtok_tables
 from tqdm import tqdm
 
 from speak_neuro.common.command import at_least, run_command
-from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
 TOKENIZERS = ("zett-original", "dytok-word", "dytok-50", "speak")
@@ -134,9 +133,9 @@ def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> 
     """The records of all finished runs, written to `--json`."""
     files = [folder_of(arguments.out, *name) / "results.json" for name in names]
     records = rtok_tables.read_all([file for file in files if file.is_file()])
-    if arguments.json and records:
+    if records:
         devices = sorted({record["device"] for record in records})
-        write_json(arguments.json, result_record(arguments.command_line, {"runs": records}, "; ".join(devices)))
+        write_result(arguments, {"runs": records}, "; ".join(devices))
     return records
 
 

@@ -30,9 +30,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
 from speak_neuro.common.json_files import Strict, read_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.training import command
 
@@ -192,11 +191,8 @@ def run(arguments: argparse.Namespace) -> int:
     from speak_neuro.training import fit, run_data, trainer  # noqa: F401 - loaded once, before the forks
 
     torch.set_num_threads(1)
-    if arguments.json:
-        check_writable(arguments.json)
     kills, began = before(arguments.json, arguments.seed), time.monotonic()
     usual: dict[str, float] = {}
-    given = f"python experiments/{arguments.command_line}"
     with TemporaryDirectory(prefix="speak-kills-") as folder:
         place = Path(folder)
         (place / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
@@ -209,8 +205,7 @@ def run(arguments: argparse.Namespace) -> int:
             share = random.Random(f"{arguments.seed} {number}").uniform(0.02, 1.0)
             kills.append(killed(place, system, number, share * usual[system]))
             print(json.dumps(kills[-1]), flush=True)
-            if arguments.json:
-                write_json(arguments.json, result_record(given, measured(kills, arguments.seed)))
+            write_result(arguments, measured(kills, arguments.seed))
     lost = measured(kills, arguments.seed)["lost"]
     print(f"{len(kills)} kills, {len(lost)} that lost a bit")
     return int(bool(lost))

@@ -31,8 +31,7 @@ from typing import Any
 import numpy as np
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.files import check_writable, write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron, write_neuron
 from speak_neuro.export.files.trace_file import Trace, encode_texts, write_trace
@@ -247,8 +246,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Run, disturb, and count."""
     if not SHARED.is_dir():
         raise SpeakError(f"{SHARED}: no such folder; this measures Linux's shared memory")
-    if arguments.json:
-        check_writable(arguments.json)
     faults: dict[str, Any] = {}
     with TemporaryDirectory(prefix="speak-sims-", dir="/tmp") as name:
         folder = Path(name)
@@ -263,9 +260,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("shared memory full", json.dumps(found), flush=True)
         else:
             print("shared memory full: left out, this process may not mount a file system")
-    metrics = {"timeouts": [TIMEOUT, NOTICED], "runs": runs, "faults": faults}
-    if arguments.json:
-        write_json(arguments.json, result_record(f"python experiments/{arguments.command_line}", metrics))
+    write_result(arguments, {"timeouts": [TIMEOUT, NOTICED], "runs": runs, "faults": faults})
     bad = [name for name, found in runs.items() if found["failed"] or any(found["left"].values())]
     for fault, tries in faults.items():
         code, wanted = EXPECTED.get(fault, (2, "killed"))
