@@ -104,7 +104,7 @@ def test_from_the_wheel_to_a_trainer(version: str, tmp_path: Path) -> None:
         return outside.run(outside.bin / f"speak-{name}", *flags, *more)
 
     assert "torch" in speak("doctor")
-    told = speak("train --data text.txt --out runs/mine --encoder convolution", *tiny.split())
+    told = speak("train --data text.txt --out runs/mine", *tiny.split())
     assert "run folder runs/mine" in told
     speak("export --to nir --run runs/mine --text text.txt --rows 4 --quiet")
     speak("export --to table --run runs/mine")

@@ -39,7 +39,7 @@ SYSTEMS = ("speak", "dtp-gumbel", "dtp-unigram", "magnet")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 FLAGS = (
     "--steps 60 --evaluate-every 10 --proxy-steps 20 --batch 8 --window 128 --width 32 --heads 2 --inner 64 "
-    "--pre-layers 1 --shortened-layers 1 --post-layers 1 --encoder-width 16 --context 3 --warmup 5 "
+    "--pre-layers 1 --shortened-layers 1 --post-layers 1 --encoder window --encoder-width 16 --context 3 --warmup 5 "
     "--evaluate-characters 500 --exemplar-vocabulary 300 --device cpu --quiet"
 ).split()
 CHARACTERS = 20_000

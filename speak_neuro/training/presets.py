@@ -20,7 +20,7 @@ RECIPE = TrainingConfig(
 # A few minutes on two cores: every mechanism alive, no claim to quality.
 SMOKE = RunConfig(
     neuron=NeuronConfig(),
-    tokenizer=TokenizerConfig(encoder="window", encoder_width=128, context=6),
+    tokenizer=TokenizerConfig(encoder="convolution", context=6),  # folds into tables; experiments/LOG.md
     model=ModelConfig(width=128, heads=4, inner=512, pre_layers=1, shortened_layers=2, post_layers=1),
     training=dataclasses.replace(
         RECIPE,

@@ -16,7 +16,7 @@ def test_the_script(
     tmp_path: Path, excerpt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = load("ablate_context")
-    rest = [flag for flag in TINY_FLAGS if flag not in ("--context", "3")]
+    rest = [flag for flag in TINY_FLAGS if flag not in ("--context", "3", "--encoder", "window")]
     out = tmp_path / "out.json"
     flags = ["--encoders", "linear", "convolution", "--contexts", "1", "2", "--out", str(tmp_path / "runs")]
     flags += ["--json", str(out), *rest, "--data", str(excerpt), "--steps", "6"]

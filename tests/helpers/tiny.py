@@ -5,9 +5,10 @@ from __future__ import annotations
 from scripts import load
 
 TINY_FLAGS = (
-    "--encoder-width 16 --context 3 --width 32 --heads 2 --inner 64 --pre-layers 1 --shortened-layers 1 "
-    "--post-layers 1 --window 64 --batch 4 --warmup 5 --evaluate-every 20 --evaluate-characters 2000 "
-    "--exemplar-vocabulary 300 --learning-rate 0.003 --tokenizer-learning-rate 0.01 --device cpu --quiet"
+    "--encoder window --encoder-width 16 --context 3 --width 32 --heads 2 --inner 64 --pre-layers 1 "
+    "--shortened-layers 1 --post-layers 1 --window 64 --batch 4 --warmup 5 --evaluate-every 20 "
+    "--evaluate-characters 2000 --exemplar-vocabulary 300 --learning-rate 0.003 "
+    "--tokenizer-learning-rate 0.01 --device cpu --quiet"
 ).split()
 
 
