@@ -9,6 +9,8 @@ A run is a branch of a mixture (`suites.py branch`), named SYSTEM-SEED; mixtures
     seeds         the same from the seeds alone: deviation / sqrt(seeds)
     p             paired t-test and sign test over seeds, and the t-test's after Holm's correction over all rows
     FLOPs         of reading one character: the model at the system's SF, and whatever cuts its text
+
+Texts are kept apart: where the runs are of several, each has a table.
 """
 
 from __future__ import annotations
@@ -46,12 +48,16 @@ def table(arguments: argparse.Namespace) -> int:
     records, unfinished = load(arguments.results)
     for line in unfinished:
         print(f"left out: {line}", file=sys.stderr)
-    groups = grouped(records)
-    if arguments.against not in groups:
-        raise SpeakError(
-            f"--against is {arguments.against!r}; allowed: {', '.join(groups) or 'a branch, of which none'}"
-        )
-    write_or_print(render(groups, arguments.against) + "\n", arguments.out)
+    if not records:
+        raise SpeakError(f"{', '.join(map(str, arguments.results))}: no finished branch; let one end first")
+    texts = list(dict.fromkeys(record.dataset for record in records))
+    tables = []
+    for text in texts:
+        groups = grouped([record for record in records if record.dataset == text])
+        if arguments.against not in groups:
+            raise SpeakError(f"{text}: --against is {arguments.against!r}; allowed: {', '.join(groups)}")
+        tables.append((f"**{text}**\n\n" if len(texts) > 1 else "") + render(groups, arguments.against))
+    write_or_print("\n\n".join(tables) + "\n", arguments.out)
     return 0
 
 

@@ -14,7 +14,7 @@ Suites, each a folder of run folders below --out, with preset `compare` but for 
     cpu         preset `compare-cpu`: every system; SPEAK and MAGNET, which here begins as dtp-unigram, with three seeds
     branch      preset `compare-cpu`, all at 4 characters per token: a language model trained behind each system in turn
                 (mixture.py), then each system alone from these common weights, with three seeds
-    branch-languages    the same with SPEAK, dtp-unigram and dtp-entropy on --data's folders fi, he, vi and zh, one seed
+    branch-languages    the same with SPEAK, dtp-unigram and fixed lengths on --data's folders fi, he, vi and zh
 
 A finished run is left alone, one that was stopped goes on. Runs with the same data share one exemplar of each size.
 """
@@ -128,6 +128,7 @@ FAMILIES = {
     "dtp-entropy": "--tokenizer dtp-entropy",
     "magnet-started": "--tokenizer magnet --exemplar-steps 300",
     "hnet": "--tokenizer hnet",
+    "fixed": "--tokenizer fixed",
     "speak": INFORMATION,
 }
 BRANCHES = {
@@ -135,16 +136,21 @@ BRANCHES = {
     "speak-hard": ("speak", f"{INFORMATION} --reset-mode hard"),
     "speak-soft": ("speak", f"{INFORMATION} --reset-mode soft"),
     "speak-smooth": ("speak", f"{INFORMATION} --unpooling smooth"),
+    # As few tokens as white space has.
+    "speak-6": ("speak", f"{INFORMATION} --target-sf 5.9"),
+    "dtp-unigram-6": ("dtp-unigram", "--tokenizer dtp-unigram --target-sf 5.9"),
 }
 BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 150000 --tokenizer-learning-rate 0.002"
+LANGUAGE_FLAGS = "--tokenizer-learning-rate 0.002"
 LANGUAGE_BRANCHES = {
     # Characters per token; pieces of the exemplar, so that about as many are its own.
     "fi": "--target-sf 4 --exemplar-vocabulary 1000",
     "he": "--target-sf 4 --exemplar-vocabulary 2000",
     "vi": "--target-sf 4 --exemplar-vocabulary 1000",
-    "zh": "--target-sf 2 --exemplar-vocabulary 5000",
+    "zh": "--target-sf 2 --exemplar-vocabulary 5000 --fixed-length 2",
 }
-SHORT = ("dtp-unigram", "dtp-entropy", "speak")
+ENGLISH_NAMES = tuple(name for name in BRANCHES if name != "fixed")
+LANGUAGE_NAMES = ("dtp-unigram", "fixed", "speak")
 OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --tokenizer-learning-rate 0.0006 --warmup 30"
 """A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
 BRANCH_STEPS, LANGUAGE_STEPS = 250, 150
@@ -187,19 +193,27 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
         return [
             job
             for seed in SEEDS
-            for job in branches(out / suite, data, out / "mixture", f"{BRANCH_FLAGS} --seed {seed}", steps)
+            for job in branches(
+                out / suite,
+                data,
+                out / "mixture",
+                f"{BRANCH_FLAGS} --seed {seed}",
+                steps or BRANCH_STEPS,
+                ENGLISH_NAMES,
+            )
         ]
     if suite == "branch-languages":
         return [
             job
+            for seed in SEEDS
             for language, flags in LANGUAGE_BRANCHES.items()
             for job in branches(
                 out / suite / language,
                 data / language,
                 out / "mixture-languages" / language,
-                f"{flags} --seed 1",
+                f"{flags} {LANGUAGE_FLAGS} --seed {seed}",
                 steps or LANGUAGE_STEPS,
-                SHORT,
+                LANGUAGE_NAMES,
             )
         ]
     if suite == "languages":
@@ -221,11 +235,9 @@ def jobs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Job]:
     return [job(name, flags, data, 3000) for name, flags in {"main": MAIN, "frontier": FRONTIER}[suite].items()]
 
 
-def branches(
-    out: Path, data: Path, mixtures: Path, flags: str, steps: int | None, names: Sequence[str] = tuple(BRANCHES)
-) -> list[Job]:
+def branches(out: Path, data: Path, mixtures: Path, flags: str, steps: int, names: Sequence[str]) -> list[Job]:
     """The branches `names` of one mixture, in folders NAME-SEED."""
-    steps, seed = steps or BRANCH_STEPS, flags.rpartition(" ")[2]
+    seed = flags.rpartition(" ")[2]
     return [
         Job(
             out / f"{name}-{seed}",

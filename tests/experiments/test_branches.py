@@ -79,6 +79,19 @@ def test_the_table(tmp_path: Path, blocks: dict[str, Any]) -> None:
     assert found["dtp-unigram"][6:] == ["–"] * 6
 
 
+def test_texts_are_kept_apart(tmp_path: Path, blocks: dict[str, Any]) -> None:
+    """Two texts in one file: the tables of each alone, under their names."""
+    alone, files = {}, []
+    for name, shift in (("fi", 0.0), ("he", 0.3)):
+        moved = {system: part + shift for system, part in blocks.items()}
+        files.append(write(tmp_path / f"{name}.json", moved, dataset=name, text=name))
+        assert load("compare/branches").main([str(files[-1]), "--out", str(tmp_path / name)]) == 0
+        alone[name] = (tmp_path / name).read_text("utf-8")
+    out = tmp_path / "both.md"
+    assert load("compare/branches").main([*map(str, files), "--out", str(out)]) == 0
+    assert out.read_text("utf-8") == f"**fi**\n\n{alone['fi']}\n**he**\n\n{alone['he']}"
+
+
 def test_a_run_that_is_no_branch_is_refused(
     tmp_path: Path, blocks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
