@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from tiny import embedded_excerpt, run_gtok
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -36,15 +37,36 @@ def gtok() -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "excerpt.txt"
-    path.write_text(embedded_excerpt(), encoding="utf-8")
-    return path
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`shared(name, make)`: a folder that `make` fills once, for all processes of pytest-xdist."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, excerpt: Path) -> Path:
+def excerpt(shared: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    folder = shared("text", lambda folder: (folder / "excerpt.txt").write_text(embedded_excerpt(), encoding="utf-8"))
+    return folder / "excerpt.txt"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(shared: Callable[[str, Callable[[Path], object]], Path], excerpt: Path) -> Path:
     """A run folder after 40 steps with the window encoder. Tests read it; they change copies."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert run_gtok("--data", str(excerpt), "--out", str(folder), "--steps", "40") == 0
-    return folder
+
+    def train(folder: Path) -> None:
+        flags = ("--data", str(excerpt), "--out", str(folder / "tiny"), "--steps", "40")
+        assert run_gtok(*flags, curves=True) == 0
+
+    return shared("runs", train) / "tiny"

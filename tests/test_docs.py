@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -78,33 +76,6 @@ def test_the_table_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     names: dict[str, Any] = {}
     exec(compile(code, "tables.md", "exec"), names)
     assert names["tokenizer"].decode(names["ids"]) == "a line of text"
-
-
-@pytest.mark.lava
-def test_the_tutorial_runs(tmp_path: Path) -> None:
-    if importlib.util.find_spec("lava") is None:
-        pytest.skip("lava-nc is not installed (it needs Python 3.10)")
-    script = "set -euo pipefail\n" + "\n".join(blocks(ROOT / "docs" / "tutorial.md", "bash"))
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    modules = {"export": "export.cli", "sim": "sim.cli", "tokenize": "cli"}
-    for name, module in {f"speak-{key}": f"speak_neuro.{value}" for key, value in modules.items()}.items():
-        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', encoding="utf-8")
-        (commands / name).chmod(0o755)
-    # Not a symlink: the interpreter would not find its virtual environment.
-    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
-    (commands / "python").chmod(0o755)
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "WORK": str(tmp_path / "work"), "PATH": f"{commands}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "0 mismatches" in done.stdout
-    assert (tmp_path / "work" / "mine" / "parity.html").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -118,27 +118,46 @@ def test_the_check_would_notice(tmp_path: Path) -> None:
 HOW_TO = ["howto-corpus.md", "howto-resume.md", "howto-pictures.md", "howto-generate.md", "howto-lava.md"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HOW_TO)
-def test_how_to_pages_run(name: str, tiny_run: Path, excerpt: Path, tmp_path: Path) -> None:
-    if name == "howto-lava.md" and importlib.util.find_spec("lava") is None:
+def needs_lava() -> None:
+    if importlib.util.find_spec("lava") is None:
         pytest.skip("lava-nc is not installed (it needs Python 3.10)")
+
+
+def run_blocks(name: str, work: Path, commands: Path) -> subprocess.CompletedProcess[str]:
+    """The page's shell blocks one after the other, in the checkout, with the files that they make in `work`."""
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert blocks
-    work = tmp_path / "work"
-    shutil.copytree(tiny_run, work / "mine")
-    shutil.copy(excerpt, work / "my.txt")
-    path = f"{tool_folder(tmp_path)}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks)],
         cwd=ROOT,
-        env={**os.environ, "WORK": str(work), "PATH": path},
+        env={**os.environ, "WORK": str(work), "PATH": f"{commands}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOW_TO)
+def test_how_to_pages_run(name: str, tiny_run: Path, excerpt: Path, tmp_path: Path) -> None:
+    if name == "howto-lava.md":
+        needs_lava()
+    work = tmp_path / "work"
+    shutil.copytree(tiny_run, work / "mine")
+    shutil.copy(excerpt, work / "my.txt")
+    run_blocks(name, work, tool_folder(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.lava
+def test_the_tutorial_runs(tmp_path: Path) -> None:
+    needs_lava()
+    done = run_blocks("tutorial.md", tmp_path / "work", tool_folder(tmp_path))
+    assert "0 mismatches" in done.stdout
+    assert (tmp_path / "work" / "mine" / "parity.html").is_file()
 
 
 def tool_folder(folder: Path) -> Path:

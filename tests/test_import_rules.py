@@ -5,6 +5,7 @@ directly in one of the three packages is a unit of its own.
 """
 
 import ast
+import functools
 import shutil
 import subprocess
 import sys
@@ -114,17 +115,22 @@ def merged(root: Path) -> dict[str, Path]:
     return found
 
 
-def imported(path: Path) -> set[str]:
+def imported(path: Path) -> frozenset[str]:
     """Every module that a file names in an import, at any depth; relative imports count as an error."""
+    return imports_in(path.read_text(encoding="utf-8"))
+
+
+@functools.cache  # of the text: a copy of the tree differs from it by a file
+def imports_in(source: str) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
+            assert node.level == 0, f"relative import in line {node.lineno}: {ast.unparse(node)}"
             names.add(str(node.module))
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
 def forbidden(path: Path, *roots: str) -> list[str]:

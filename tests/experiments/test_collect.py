@@ -150,7 +150,6 @@ def test_results_of_the_repository_are_read(records: ModuleType) -> None:
 @settings(deadline=None)
 @given(st.integers(1, 300), st.integers(2, 60))
 def test_thinning_keeps_both_ends(count: int, most: int) -> None:
-
     thinned = load("compare/curve_log").thinned
     kept = thinned(list(range(count)), most)
     assert len(kept) == min(count, most)

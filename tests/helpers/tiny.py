@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from unittest.mock import patch
+
 from scripts import load
 
 TINY_FLAGS = (
@@ -18,6 +21,8 @@ def embedded_excerpt(characters: int = 20000) -> str:
     return embedded_text("en")[:characters]
 
 
-def run_gtok(*flags: str) -> int:
-    """experiments/gtok.py in this process, with the tiny configuration before `flags`."""
-    return int(load("gtok").main([*TINY_FLAGS, *flags]))
+def run_gtok(*flags: str, curves: bool = False) -> int:
+    """experiments/gtok.py in this process, with the tiny configuration before `flags`; the picture of the curves, which
+    takes as long as thirty steps, only where it is asked for."""
+    with nullcontext() if curves else patch("speak_neuro.training.outcome.draw"):
+        return int(load("gtok").main([*TINY_FLAGS, *flags]))

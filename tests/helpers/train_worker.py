@@ -54,6 +54,16 @@ CONFIGS = {
 }
 
 
+LONG = ("speak", "dropout")
+"""Configurations that are trained through all steps: into the second epoch, and to where losses have fallen."""
+SHORT = 12
+
+
+def steps_of(name: str) -> int:
+    """How many of the run's steps are made: as many as are compared."""
+    return STEPS if name in LONG else SHORT
+
+
 def build(config: RunConfig, ranks: Ranks) -> Trainer:
     """A trainer whose proxy starts at white space."""
     alphabet = Alphabet.learn(TEXT)
@@ -77,28 +87,30 @@ def resumed(config: RunConfig, ranks: Ranks) -> bool:
     return all(torch.equal(value, theirs[name]) for name, value in whole.snapshot()[0].items())
 
 
-def run(config: RunConfig, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """Train from the start; every step's record, and what is there at the end."""
-    trainer = build(config, ranks)
-    system, proxy, ids = trainer.system, trainer.proxy, trainer.ids
-    assert proxy is not None
-    records = [train_step(trainer) for _ in range(STEPS)]
+def trained(name: str, ranks: Ranks = ALONE) -> tuple[Trainer, dict[str, Any]]:
+    """Train from the start; every step's record, and the proxy at the end."""
+    trainer = build(CONFIGS[name], ranks)
+    records = [train_step(trainer) for _ in range(steps_of(name))]
+    assert trainer.proxy is not None
+    return trainer, {"records": records, "proxy": trainer.proxy.read([0], len(TEXT))[0].astype(int).tolist()}
+
+
+def run(name: str, ranks: Ranks) -> dict[str, Any]:
+    """The same by all processes, with what they evaluate together and alone."""
+    trainer, found = trained(name, ranks)
+    system, ids = trainer.system, trainer.ids
+    assert trainer.proxy is not None
     ranks.check_equal(list(system.state_dict().values()), "weights")
-    ranks.check_equal([torch.from_numpy(proxy.snapshot())], "proxies")
-    found = evaluate(system, ids[:2000], 64, batch=4, ranks=ranks)
+    ranks.check_equal([torch.from_numpy(trainer.proxy.snapshot())], "proxies")
+    together = evaluate(system, ids[:2000], 64, batch=4, ranks=ranks)
     alone = evaluate(system, ids[:2000], 64, batch=4)
-    return {
-        "records": records,
-        "proxy": proxy.read([0], len(TEXT))[0].astype(int).tolist(),
-        "evaluation": dataclasses.asdict(found),
-        "evaluation_alone": dataclasses.asdict(alone),
-    }
+    return found | {"evaluation": dataclasses.asdict(together), "evaluation_alone": dataclasses.asdict(alone)}
 
 
 def main() -> None:
     with joined("cpu") as (ranks, _):
         for name, config in CONFIGS.items():
-            found = run(config, ranks)
+            found = run(name, ranks)
             if name == "dropout":
                 found["resumed"] = resumed(config, ranks)
             if ranks.first:

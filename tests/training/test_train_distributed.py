@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed_worker import torchrun
-from train_worker import CONFIGS, STEPS, TEXT, run
+from train_worker import CONFIGS, SHORT, TEXT, steps_of, trained
 
 WORKER = Path(__file__).parents[1] / "helpers" / "train_worker.py"
-EQUAL, CLOSE = 5, 12
+EQUAL, CLOSE = 5, SHORT
 """Steps with equal counts and losses within 1e-4; steps with losses within 0.02."""
 COUNTED = ("sf", "gate_rate", "proxy_f1", "target_f1", "accepted", "changed")
 """What counts spikes or decisions."""
@@ -35,13 +35,13 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def one() -> dict[str, Any]:
-    return {name: run(CONFIGS[name]) for name in CONFIGS}
+    return {name: trained(name)[1] for name in CONFIGS}
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if COMPARED[name]])
 def test_two_processes_make_the_steps_of_one(name: str, one: dict[str, Any], two: dict[str, Any]) -> None:
     pairs = list(zip(one[name]["records"], two[name]["records"], strict=True))
-    assert len(pairs) == STEPS
+    assert len(pairs) == steps_of(name)
     for mine, theirs in pairs[:CLOSE]:
         assert set(mine) == set(theirs)
         limit = 1e-4 if mine["step"] <= COMPARED[name] else 0.02
