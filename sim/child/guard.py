@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lava.magma.runtime.runtime import Runtime
 POLL_SECONDS = 0.002
 LAST_WORDS_SECONDS = 1.0
 ENDING_SECONDS = 2.0
+HELPER_GONE = "a process that keeps the shared memory was killed (out of memory?)"
 
 
 class SimulationFailure(Exception):
@@ -39,8 +40,21 @@ class _Runtime(Runtime):
 
     deadline: float
     names: list[str]
-    helpers: list[int] | None = None
+    helpers: Sequence[int] = ()
+    """Children that are no actors: the tracker of the shared memory, and the manager of it."""
     exception_q: list[Any]
+
+    def initialize(self, node_cfg_idx: int = 0) -> None:
+        try:
+            super().initialize(node_cfg_idx)
+        except Exception as error:  # without a helper the building fails in ways of its own
+            if self.helper_is_gone():
+                raise SimulationFailure(HELPER_GONE) from error
+            raise
+
+    def _build_message_infrastructure(self) -> None:
+        super()._build_message_infrastructure()
+        self.helpers = _children()  # before the first actor; one that dies while they are built is missed too
 
     def _start_ports(self) -> None:
         super()._start_ports()
@@ -57,24 +71,22 @@ class _Runtime(Runtime):
         self.exception_q = []  # read: the stock loop that follows would block on a dead actor
 
     def check(self) -> None:
-        """Raise when an actor is gone or the time is up."""
+        """Raise when an actor or a helper is gone or the time is up."""
+        if self.helper_is_gone():  # first, since actors may die of it
+            raise SimulationFailure(HELPER_GONE)
         for name, actor in zip(self.names, self._messaging_infrastructure.actors, strict=False):
             if not actor.is_alive():
                 raise self.failure(name)
-        if self.helper_is_gone():
-            raise SimulationFailure("a process that keeps the shared memory was killed (out of memory?)")
         if time.monotonic() > self.deadline:
             raise SimulationFailure("the time limit was reached")
 
     def helper_is_gone(self) -> bool:
-        """Whether a child that is no actor has ended: the manager of the shared memory, or the tracker of it."""
-        if self.helpers is None:
-            actors = {actor.pid for actor in self._messaging_infrastructure.actors}
-            self.helpers = [pid for pid in _children() if pid not in actors]
         return any(_has_ended(pid) for pid in self.helpers)
 
     def failure(self, name: str = "") -> SimulationFailure:
         """Why a dead actor died: the first exception that any of them left behind, else how it ended."""
+        if self.helper_is_gone():
+            return SimulationFailure(HELPER_GONE)
         actors = self._messaging_infrastructure.actors
         limit = time.monotonic() + LAST_WORDS_SECONDS
         while time.monotonic() < limit:
@@ -141,7 +153,6 @@ def run_guarded(
     executable.assign_runtime_to_all_processes(runtime)
     try:
         runtime.initialize()
-        runtime.helpers = None  # all are there now
         started = time.perf_counter()
         runtime.start(RunSteps(num_steps=steps, blocking=False))
         while not runtime.finished():

@@ -1,9 +1,11 @@
 """Lava under fault: whatever is stopped or killed, an error comes in bounded time and nothing is left."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,18 +52,45 @@ def test_a_stopped_group_is_woken_and_ended(traceless: str) -> None:
     assert "not done within 8 s" in faulted(lambda worker: os.killpg(worker, signal.SIGSTOP), 8)
 
 
+def kill(worker: int, which: str) -> None:
+    """Kill the resource tracker, or the first or last of the other children."""
+    found = children(worker)
+    tracker = [pid for pid in found if b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    others = [pid for pid in found if pid not in tracker]
+    os.kill({"tracker": tracker, "first": others, "last": others[::-1]}[which][0], signal.SIGKILL)
+
+
 @lava
 @pytest.mark.parametrize("which", ["tracker", "first", "last"])
 def test_a_killed_grandchild_is_noticed(traceless: str, which: str) -> None:
-    def act(worker: int) -> None:
-        found = children(worker)
-        tracker = next(pid for pid in found if b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        others = [pid for pid in found if pid != tracker]
-        os.kill({"tracker": tracker, "first": others[0], "last": others[-1]}[which], signal.SIGKILL)
-
-    message = faulted(act, 60)
+    message = faulted(lambda worker: kill(worker, which), 60)
     assert "killed" in message
     assert "not done" not in message
+
+
+@lava
+@pytest.mark.parametrize("which", ["tracker", "first"])
+@pytest.mark.parametrize("there", [3, 5])
+def test_a_helper_that_is_killed_while_the_network_is_built(traceless: str, which: str, there: int) -> None:
+    """The tracker and the manager of the shared memory are known before the first process of the network is."""
+
+    def act() -> None:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit:
+            for worker in children(os.getpid()):
+                with contextlib.suppress(OSError):
+                    if len(children(worker)) >= there:
+                        kill(worker, which)
+                        return
+            time.sleep(0.001)
+
+    killer = threading.Thread(target=act)
+    killer.start()
+    try:
+        with pytest.raises(SimulationError, match="a process that keeps the shared memory was killed"):
+            task("stall", timeout=60)
+    finally:
+        killer.join()
 
 
 @lava
