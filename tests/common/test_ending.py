@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from scripts import EXPERIMENTS
-from tiny import TINY_FLAGS
+from tiny import TINY_FLAGS, run_gtok
 
 from speak_neuro.common.ending import ended_as_interrupted
 from speak_neuro.training.metrics_log import read_metrics
@@ -67,8 +67,8 @@ def test_nothing_stays_half_done(tmp_path: Path, number: signal.Signals) -> None
 def test_a_training_run_is_saved(tmp_path: Path, excerpt: Path, number: signal.Signals, background: bool) -> None:
     """At the step at which it was told, not at its last evaluation; then it goes on."""
     out = tmp_path / "run"
-    command = [sys.executable, str(EXPERIMENTS / "gtok.py"), *TINY_FLAGS, "--data", str(excerpt), "--out", str(out)]
-    command += ["--evaluate-every", "100000", "--steps", "100000"]
+    flags = ["--data", str(excerpt), "--out", str(out), "--evaluate-every", "100000", "--steps", "100000"]
+    command = [sys.executable, str(EXPERIMENTS / "gtok.py"), *TINY_FLAGS, *flags]
     ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=ignore) as process:
@@ -82,7 +82,7 @@ def test_a_training_run_is_saved(tmp_path: Path, excerpt: Path, number: signal.S
     assert process.returncode == 128 + number
     step = read_metrics(out)[-1]["step"]
     assert f"interrupted: step {step} of 100000 is saved, --resume goes on from there" in errors
-    assert subprocess.run([*command, "--resume", "--stop-after", str(step + 2)], env=environment).returncode == 0
+    assert run_gtok(*flags, "--resume", "--stop-after", str(step + 2)) == 0
     trained = [record["step"] for record in read_metrics(out) if "loss_lm" in record]
     assert trained == list(range(1, step + 3))
 

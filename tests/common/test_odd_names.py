@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from scripts import EXPERIMENTS, load
-from tiny import TINY_FLAGS
+from tiny import TINY_FLAGS, run_gtok
 
 from speak_neuro import cli
 from speak_neuro.common.files import atomic_write, legible, utf8_path, write_json
@@ -73,11 +73,11 @@ def test_the_export_and_its_table(odd: Path) -> None:
 def test_training_says_where_its_run_is_in_the_bytes_of_the_name(odd: Path, excerpt: Path) -> None:
     data = odd / "long\udcef.txt"
     shutil.copy(excerpt, data)
-    flags = [*TINY_FLAGS, "--data", str(data), "--out", str(odd / "new\udcef"), "--steps", "4"]
-    done = command(EXPERIMENTS / "gtok.py", *flags)
+    flags = ["--data", str(data), "--out", str(odd / "new\udcef"), "--steps", "4"]
+    done = command(EXPERIMENTS / "gtok.py", *TINY_FLAGS, *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(b"run folder " + os.fsencode(odd / "new\udcef") + b"\n")
-    assert command(EXPERIMENTS / "gtok.py", *flags[:-1], "6", "--resume").returncode == 0
+    assert run_gtok(*flags[:-1], "6", "--resume", curves=True) == 0
     assert (odd / "new\udcef" / "curves.png").is_file()
     _, record = held(odd / "new\udcef" / "results.json")
     assert record["metrics"]["data"]["source"] == str(data)  # type: ignore[index]

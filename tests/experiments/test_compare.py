@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_forked
 from scripts import load
 from tiny import embedded_excerpt
 
@@ -84,6 +85,7 @@ def test_runs_are_made_once_and_resumed(
     assert pieces[0] == pieces[1]
     (out / "cpu" / "speak" / "results.json").unlink()  # as if stopped before its end
     stamp = (out / "cpu" / "fixed" / "results.json").stat().st_mtime_ns
+    monkeypatch.setattr(compare, "logged", run_forked)
     assert compare.main(command) == 0
     told = capsys.readouterr().out
     assert "2 runs, 1 of them finished" in told
@@ -136,6 +138,7 @@ def test_branches_start_from_their_seed_s_mixture(
     monkeypatch.setattr(compare, "FAMILIES", {name: compare.FAMILIES[name] for name in ("whitespace", "speak")})
     kept = ("whitespace", "speak", "speak-hard")
     monkeypatch.setattr(compare, "BRANCHES", {name: compare.BRANCHES[name] for name in kept})
+    monkeypatch.setattr(compare, "logged", run_forked)
     out = tmp_path / "out"
     command = ["branch", "--data", str(texts), "--out", str(out), "--device", "cpu", "--steps", "4"]
     command += ["--flags", f"{TINY} --encoder-width 16 --shortened-layers 1 --exemplar-vocabulary 300"]

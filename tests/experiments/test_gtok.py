@@ -150,14 +150,16 @@ def test_what_a_resume_reads(gtok: Gtok, excerpt: Path, tmp_path: Path) -> None:
 def test_a_run_too_short_for_acceptance_says_so(
     gtok: Gtok, tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """18,000 characters of training text are 70 batches of 4 x 64."""
-    flags = ["--data", str(excerpt), "--steps", "72"]
+    """3,600 characters of training text are 14 batches of 4 x 64."""
+    text = tmp_path / "text.txt"
+    text.write_text(excerpt.read_text(encoding="utf-8")[:4000], encoding="utf-8")
+    flags = ["--data", str(text), "--steps", "16"]
     cases = [
         ([], 0),
-        (["--steps", "70"], 1),
+        (["--steps", "14"], 1),
         (["--proxy-steps", "2"], 0),
-        (["--proxy-steps", "71"], 0),
-        (["--proxy-steps", "72"], 1),
+        (["--proxy-steps", "15"], 0),
+        (["--proxy-steps", "16"], 1),
     ]
     for number, (more, lines) in enumerate(cases):
         capsys.readouterr()

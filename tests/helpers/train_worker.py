@@ -1,13 +1,9 @@
-"""Trains tiny systems as one of several processes, and writes down what each step measured.
-
-torchrun --nproc-per-node 2 tests/helpers/train_worker.py FOLDER
-"""
+"""Trains tiny systems as one of several processes, and writes down what each step measured."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +103,12 @@ def run(name: str, ranks: Ranks) -> dict[str, Any]:
     return found | {"evaluation": dataclasses.asdict(together), "evaluation_alone": dataclasses.asdict(alone)}
 
 
-def main() -> None:
+def work(folder: Path) -> None:
+    """One of the processes: the first writes down what all measured."""
     with joined("cpu") as (ranks, _):
         for name, config in CONFIGS.items():
             found = run(name, ranks)
             if name == "dropout":
                 found["resumed"] = resumed(config, ranks)
             if ranks.first:
-                (Path(sys.argv[1]) / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+                (folder / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")

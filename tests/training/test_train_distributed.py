@@ -7,15 +7,13 @@ rounding turns one over; that depends on the processor, hence only the steps nam
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from distributed_worker import torchrun
-from train_worker import CONFIGS, SHORT, TEXT, steps_of, trained
+from forked import together
+from train_worker import CONFIGS, SHORT, TEXT, steps_of, trained, work
 
-WORKER = Path(__file__).parents[1] / "helpers" / "train_worker.py"
 EQUAL, CLOSE = 5, SHORT
 """Steps with equal counts and losses within 1e-4; steps with losses within 0.02."""
 COUNTED = ("sf", "gate_rate", "proxy_f1", "target_f1", "accepted", "changed")
@@ -28,8 +26,7 @@ COMPARED = dict.fromkeys(CONFIGS, EQUAL) | {"dtp-entropy": 3, "dropout": 0}
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What two processes measured, by configuration. Both checked that they end with the same weights and proxies."""
     folder = tmp_path_factory.mktemp("two")
-    done = torchrun(str(WORKER), str(folder))
-    assert done.returncode == 0, done.stderr
+    together(lambda: work(folder), folder)
     return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in CONFIGS}
 
 
