@@ -89,7 +89,7 @@ def speak_trainer(config: RunConfig, device: str = "cpu", rate: float | None = N
     from speak_neuro.supervision.proxy import ProxyStore
 
     _, spaces, _ = text_ids()
-    proxy = ProxyStore.create(None, spaces)
+    proxy = ProxyStore.create(spaces)
     proxy.mark_visited(np.zeros(1, dtype=np.int64), len(spaces))
     trainer = trainer_of(config, device, proxy)
     if rate is not None:

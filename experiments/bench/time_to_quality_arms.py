@@ -66,7 +66,7 @@ class Text:
         size = config.training.exemplar_vocabulary
         if size not in self._ends:
             self._ends[size] = UnigramExemplar.train(self.train, vocabulary=size).boundaries(self.train)
-        return ProxyStore.create(None, self._ends[size])
+        return ProxyStore.create(self._ends[size])
 
 
 def read(folder: Path | None, characters: int) -> Text:

@@ -112,7 +112,7 @@ def trainer(run: Run, text: str, device: Any) -> Trainer:
     text = text[: 4 * needed]
     proxy = None
     if (run.folder / EXEMPLAR).is_file():
-        proxy = ProxyStore.create(None, UnigramExemplar.load(run.folder / EXEMPLAR).boundaries(text))
+        proxy = ProxyStore.create(UnigramExemplar.load(run.folder / EXEMPLAR).boundaries(text))
         proxy.mark_visited(np.zeros(1, dtype=np.int64), len(text))
     settled = dataclasses.replace(run, config=dataclasses.replace(run.config, training=config))
     return Trainer.create(load_system(settled, device), config, run.alphabet.encode(text), proxy)

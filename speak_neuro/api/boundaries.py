@@ -163,7 +163,7 @@ class RTokBoundaries:
         if hard_only:  # a range goes on over words: only a hard reset forgets what came before
             found = segments.spans(fired, "opens")
         else:
-            sizes = np.array([len(token) for token in tokens_of(text, fired, self.limits)[0]], dtype=np.int64)
+            sizes = np.array([len(token) for token in tokens_of(text, fired, self.limits)], dtype=np.int64)
             ends = np.cumsum(sizes)
             found = np.stack([ends - sizes, ends], axis=1)
         return found if unit == "character" else segments.byte_spans(text.replace(WORD, " "), found)

@@ -12,18 +12,16 @@ LARGE_EPOCH = 1 << 22
 """Windows of an epoch whose order is still a list in memory."""
 
 
-def circular_positions(starts: npt.ArrayLike, length: int, n_positions: int, first: int = 0) -> IndexArray:
-    """Positions (B, length) of the windows at `starts` (B,), wrapping round the circle first..first+n_positions-1."""
+def circular_positions(starts: npt.ArrayLike, length: int, n_positions: int) -> IndexArray:
+    """Positions (B, length) of the windows at `starts` (B,), wrapping round the circle 0..n_positions-1."""
     begin = np.asarray(starts, dtype=np.int64)
     if begin.ndim != 1:
         raise ValueError(f"starts have shape {begin.shape}; allowed: (B,)")
-    if begin.size and not (begin.min() >= first and begin.max() < first + n_positions):
-        raise ValueError(
-            f"starts run from {begin.min()} to {begin.max()}; allowed: {first} to {first + n_positions - 1}"
-        )
+    if begin.size and not (begin.min() >= 0 and begin.max() < n_positions):
+        raise ValueError(f"starts run from {begin.min()} to {begin.max()}; allowed: 0 to {n_positions - 1}")
     if not 1 <= length <= n_positions:
         raise ValueError(f"length is {length}; allowed: 1 to {n_positions}")
-    return first + (begin[:, None] - first + np.arange(length)) % n_positions
+    return (begin[:, None] + np.arange(length)) % n_positions
 
 
 def windows(ids: npt.NDArray[Scalar], starts: npt.ArrayLike, length: int) -> npt.NDArray[Scalar]:
@@ -36,16 +34,13 @@ class WindowSampler:
 
     The text is a circle of `n_positions` characters. Each epoch turns it by a random offset, cuts it into
     floor(n_positions / length) windows that do not overlap, and shuffles them; the fewer than `length` characters left
-    over are others in each epoch. Steps take `batch` windows each. With `drop_last` every batch is full, and the fewer
-    than `batch` windows at the end of the shuffled order wait for another epoch; without, the last batch is smaller.
-    Up to LARGE_EPOCH windows are shuffled as a list; the order of more is a keyed permutation, computed batch by batch.
-    `first` is the position the circle begins at, for a rank that owns a part of a longer text.
+    over are others in each epoch. Steps take `batch` windows each; the fewer than `batch` windows at the end of the
+    shuffled order wait for another epoch. Up to LARGE_EPOCH windows are shuffled as a list; the order of more is a
+    keyed permutation, computed batch by batch.
     """
 
-    def __init__(
-        self, n_positions: int, length: int, batch: int, seed: int = 0, drop_last: bool = True, first: int = 0
-    ) -> None:
-        for name, value, least in (("length", length, 1), ("batch", batch, 1), ("seed", seed, 0), ("first", first, 0)):
+    def __init__(self, n_positions: int, length: int, batch: int, seed: int = 0) -> None:
+        for name, value, least in (("length", length, 1), ("batch", batch, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name} is {value}; allowed: at least {least}")
         if n_positions < length:
@@ -53,10 +48,9 @@ class WindowSampler:
                 f"text has {n_positions} characters, a window needs {length}: "
                 f"give more text{_hint('--window', 64, n_positions)}"
             )
-        self.n_positions, self.length, self.batch = n_positions, length, batch
-        self.seed, self.drop_last, self.first = seed, drop_last, first
+        self.n_positions, self.length, self.batch, self.seed = n_positions, length, batch, seed
         self.n_windows = n_positions // length
-        if drop_last and self.n_windows < batch:
+        if self.n_windows < batch:
             raise SpeakError(
                 f"text has {self.n_windows} windows of {length} characters, a batch needs {batch}: "
                 f"give more text{_hint('--batch', self.n_windows, self.n_windows)}"
@@ -65,7 +59,7 @@ class WindowSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.n_windows // self.batch if self.drop_last else -(-self.n_windows // self.batch)
+        return self.n_windows // self.batch
 
     def epoch_starts(self, epoch: int) -> IndexArray:
         """The start positions (n_windows,) of an epoch's windows, in the order in which they are read."""
@@ -79,14 +73,14 @@ class WindowSampler:
             source = np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
             offset = int(source.random_raw() % self.n_positions)
             order = np.argsort(source.random_raw(self.n_windows), kind="stable")
-            self._epoch = epoch, self.first + (offset + order * self.length) % self.n_positions
+            self._epoch = epoch, (offset + order * self.length) % self.n_positions
         return self._epoch[1]
 
     def starts(self, epoch: int, step: int) -> IndexArray:
         """The start positions (batch,) of one step of an epoch."""
         if not 0 <= step < self.steps_per_epoch:
             raise ValueError(f"step is {step}; allowed: 0 to {self.steps_per_epoch - 1}")
-        first, last = step * self.batch, min((step + 1) * self.batch, self.n_windows)
+        first, last = step * self.batch, (step + 1) * self.batch
         if self.n_windows > LARGE_EPOCH:
             return self._some_starts(epoch, np.arange(first, last))
         return self.epoch_starts(epoch)[first:last].copy()
@@ -96,7 +90,7 @@ class WindowSampler:
         source = np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
         offset = int(source.random_raw() % self.n_positions)
         order = permuted(places, self.n_windows, source.random_raw(4))
-        return np.asarray(self.first + (offset + order * self.length) % self.n_positions)
+        return np.asarray((offset + order * self.length) % self.n_positions)
 
     def starts_at(self, step: int) -> IndexArray:
         """The start positions of the step-th step since the start of training, epochs counted through."""

@@ -41,11 +41,13 @@ BLOCK = 1 << 16
 class FileProxy(ProxyStore):
     """A proxy store in a file with a journal; made by `begin` or `open`."""
 
-    def __init__(self, planes: ByteArray, n_positions: int, first: int = 0) -> None:
-        super().__init__(planes, n_positions, first)
+    def __init__(self, planes: ByteArray, n_positions: int) -> None:
+        super().__init__(planes, n_positions)
         if not isinstance(planes, np.memmap):
             raise ValueError("planes are in memory; allowed: a memory-mapped file")
         self._file = Path(str(planes.filename))
+        self.flush = planes.flush
+        """Writes the changes to the file."""
         self._journal: Path | None = None
         self.releases: list[npt.NDArray[Any]] = []
         """Other memory maps, whose pages a snapshot gives back with the store's own."""
@@ -155,8 +157,8 @@ class ProxyCopy(ProxyStore):
     does not show the other's changes.
     """
 
-    def __init__(self, planes: ByteArray, n_positions: int, first: int = 0) -> None:
-        super().__init__(planes, n_positions, first)
+    def __init__(self, planes: ByteArray, n_positions: int) -> None:
+        super().__init__(planes, n_positions)
         self.releases: list[npt.NDArray[Any]] = []
 
     @classmethod
@@ -168,7 +170,7 @@ class ProxyCopy(ProxyStore):
             target.flush()
             shape = (2, (source.n_positions + 7) // 8)
             planes = np.memmap(target, dtype=np.uint8, mode="r+", offset=HEADER.size, shape=shape)
-        return cls(planes, source.n_positions, source.first)
+        return cls(planes, source.n_positions)
 
     def release(self) -> None:
         for array in [self._planes, *self.releases]:

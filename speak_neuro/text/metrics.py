@@ -25,15 +25,6 @@ class BoundaryScores(NamedTuple):
     matched: int
 
 
-class SpikeAccuracy(NamedTuple):
-    """Accuracy on the positions where the target spikes and on those where it does not (paper Table 7)."""
-
-    spike: float
-    non_spike: float
-    spikes: int
-    non_spikes: int
-
-
 def bits_per_character(nats: float) -> float:
     """BPC of a mean next-character loss in nats: nats / ln 2."""
     return nats / math.log(2)
@@ -50,7 +41,7 @@ def boundary_scores(
     predicted: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None
 ) -> BoundaryScores:
     """Precision, recall and F1 of boundaries, both in the same convention."""
-    guess, truth = _pair(predicted, target, valid, ("predicted", "target"))
+    guess, truth = _pair(predicted, target, valid)
     matched, n_guess, n_truth = (int(np.count_nonzero(a)) for a in (guess & truth, guess, truth))
     return BoundaryScores(
         precision=_share(matched, n_guess),
@@ -62,31 +53,14 @@ def boundary_scores(
     )
 
 
-def spike_accuracy(
-    predicted: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None
-) -> SpikeAccuracy:
-    """Spike accuracy (recall of the target's spikes) and non-spike accuracy (recall of its silent positions)."""
-    guess, truth = _pair(predicted, target, valid, ("predicted", "target"))
-    silent, _ = _pair(np.logical_not(target), target, valid, ("target", "target"))
-    fired, quiet = int(np.count_nonzero(truth)), int(np.count_nonzero(silent))
-    return SpikeAccuracy(
-        spike=_share(int(np.count_nonzero(guess & truth)), fired),
-        non_spike=_share(quiet - int(np.count_nonzero(guess & silent)), quiet),
-        spikes=fired,
-        non_spikes=quiet,
-    )
-
-
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _pair(
-    first: npt.ArrayLike, second: npt.ArrayLike, valid: npt.ArrayLike | None, names: tuple[str, str]
-) -> tuple[BoolArray, BoolArray]:
-    a, b = np.asarray(first, dtype=np.bool_), np.asarray(second, dtype=np.bool_)
+def _pair(predicted: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None) -> tuple[BoolArray, BoolArray]:
+    a, b = np.asarray(predicted, dtype=np.bool_), np.asarray(target, dtype=np.bool_)
     if a.shape != b.shape:
-        raise ValueError(f"{names[0]} has shape {a.shape}, {names[1]} {b.shape}; allowed: the same shape")
+        raise ValueError(f"predicted has shape {a.shape}, target {b.shape}; allowed: the same shape")
     if valid is None:
         return a, b
     real = np.asarray(valid, dtype=np.bool_)

@@ -43,35 +43,12 @@ def lengths(spikes: npt.ArrayLike, convention: Convention = "closes") -> IndexAr
     return cuts[:, 1] - cuts[:, 0]
 
 
-def spikes_from_spans(spans: npt.ArrayLike, length: int, convention: Convention = "closes") -> BoolArray:
-    """The spikes (length,) of (n, 2) spans, with the implied one at the end ("closes") or the start ("opens")."""
-    cuts = np.asarray(spans, dtype=np.int64)
-    _as_spikes(np.zeros(0, dtype=np.bool_), convention)
-    if cuts.ndim != 2 or cuts.shape[1] != 2:
-        raise ValueError(f"spans have shape {cuts.shape}; allowed: (n, 2)")
-    starts, ends = cuts[:, 0], cuts[:, 1]
-    edges = np.append(starts, length)
-    if not ((ends > starts).all() and edges[0] == 0 and np.array_equal(edges[1:], ends)):
-        raise ValueError(f"spans do not partition 0 to {length}; allowed: in order, no gap, no overlap, none empty")
-    spikes = np.zeros(length, dtype=np.bool_)
-    spikes[starts if convention == "opens" else ends - 1] = True
-    return spikes
-
-
 def closes_to_opens(spikes: npt.ArrayLike) -> BoolArray:
     """Spikes (..., L) moved from each token's last character to its first; the text's start is always marked."""
     closes = _as_spikes(spikes, "closes")
     opens = np.ones_like(closes)
     opens[..., 1:] = closes[..., :-1]
     return opens
-
-
-def opens_to_closes(spikes: npt.ArrayLike) -> BoolArray:
-    """Spikes (..., L) moved from each token's first character to its last; the text's end is always marked."""
-    opens = _as_spikes(spikes, "opens")
-    closes = np.ones_like(opens)
-    closes[..., :-1] = opens[..., 1:]
-    return closes
 
 
 def tokens(text: str, spikes: npt.ArrayLike, convention: Convention = "closes") -> list[str]:

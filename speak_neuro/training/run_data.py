@@ -141,7 +141,7 @@ def in_memory(
     train, valid, test = map(exemplar.boundaries, parts)
 
     def proxy(first: bool) -> ProxyStore:
-        return ProxyStore.create(None, train)
+        return ProxyStore.create(train)
 
     return Data(train_ids, valid_ids, test_ids, alphabet, exemplar, valid, test, record, proxy)
 

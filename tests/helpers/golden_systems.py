@@ -38,7 +38,7 @@ def golden_run(kind: str) -> dict[str, Any]:
     torch.manual_seed(config.training.seed)
     system = System(config, len(alphabet), alphabet)
     spaces = np.array([character.isspace() for character in TEXT[:-HELD_OUT]])
-    proxy = ProxyStore.create(None, spaces) if config.needs_exemplar else None
+    proxy = ProxyStore.create(spaces) if config.needs_exemplar else None
     ids = alphabet.encode(TEXT)
     trainer = Trainer.create(system, config.training, ids[:-HELD_OUT], proxy)
     steps = [train_step(trainer) for _ in range(STEPS)]

@@ -27,6 +27,14 @@ def thirds(unit: str) -> list[str]:
     return [unit[start : start + 3] for start in range(0, len(unit), 3)]
 
 
+def check_joined(batch: list[list[str]], tokens: list[list[list[str]]], name: str) -> None:
+    """A segmenter may lose nothing: the tokens of a unit are not empty and give the unit back."""
+    for units, parts in zip(batch, tokens, strict=True):
+        for unit, pieces in zip(units, parts, strict=True):
+            whole = "".join(pieces) == unit and all(pieces)
+            assert whole, f"segmenter {name}: tokens {pieces!r} do not join to the unit {unit!r}"
+
+
 def lively_tokenizer(mode: str = "gated", width: int = 16, seed: int = 0, **training: object) -> CharacterTokenizer:
     """Untrained, its currents raised so that it spikes, its gate open for about half the characters."""
     torch.manual_seed(seed)

@@ -36,7 +36,7 @@ def build(config: RunConfig = CONFIG, text: str = TEXT) -> Trainer:
     alphabet = Alphabet.learn(text)
     torch.manual_seed(config.training.seed)
     system = System(config, len(alphabet))
-    proxy = ProxyStore.create(None, np.array([c.isspace() for c in text]))
+    proxy = ProxyStore.create(np.array([c.isspace() for c in text]))
     return Trainer.create(system, config.training, alphabet.encode(text), proxy)
 
 

@@ -65,7 +65,7 @@ def build(config: RunConfig, ranks: Ranks) -> Trainer:
     alphabet = Alphabet.learn(TEXT)
     torch.manual_seed(config.training.seed)
     system = System(config, len(alphabet), alphabet)
-    proxy = ProxyStore.create(None, np.array([c.isspace() for c in TEXT]))
+    proxy = ProxyStore.create(np.array([c.isspace() for c in TEXT]))
     return Trainer.create(system, config.training, alphabet.encode(TEXT), proxy, ranks)
 
 

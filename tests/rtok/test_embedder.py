@@ -40,8 +40,11 @@ def test_bytes_that_are_no_piece_are_unknown_once() -> None:
 
 def test_hypernet_gives_the_networks_rows() -> None:
     tokens = [*words("en", "ru", characters=300), "𐍈𐍈𐍈", "ofthe"]
-    forms = torch.from_numpy(MODEL.surface_forms(tokens))
     network = tiny_hypernet(**SIZES)
+    longest = network.config.hn_surface_maxlen
+    forms = torch.full((len(tokens), longest), MODEL.pad)
+    for row, form in zip(forms, MODEL.forms(tokens), strict=True):
+        row[: len(form)] = torch.tensor(form[:longest])
     for code, index in (("en", 0), ("de", 2)):
         expected = network(forms, ENCODER.embedding, index)
         torch.testing.assert_close(HYPERNET.embed(tokens, code), expected, rtol=0, atol=1e-5)
@@ -103,22 +106,20 @@ def test_the_cache_changes_nothing(calls: list[tuple[str, list[str]]], limit: in
             expected = inner.embed(tokens, language)
             torch.testing.assert_close(cache.embed(tokens, language), expected, rtol=0, atol=1e-5)
             assert len(cache) <= max(limit, len(set(tokens)))
-        assert cache.asked == sum(len(tokens) for _, tokens in calls)
 
 
 def test_the_cache_computes_each_token_once() -> None:
     cache = CachedEmbedder(HYPERNET)
     first = cache.embed(["▁the", "of", "▁the"], "en")
-    assert (cache.asked, cache.computed, len(cache)) == (3, 2, 2)
+    assert (cache.computed, len(cache)) == (2, 2)
     assert torch.equal(cache.embed(["▁the", "of", "▁the"], "en"), first)
-    assert (cache.asked, cache.computed, cache.hits) == (6, 2, pytest.approx(4 / 6))
+    assert cache.computed == 2
     cache.embed(["▁the"], "de")
     assert (cache.computed, len(cache)) == (3, 3)
     by_token = CachedEmbedder(FVT)
     by_token.embed(["▁the"], "en")
     by_token.embed(["▁the"], "de")
     assert by_token.computed == 1
-    assert CachedEmbedder(FVT).hits == 0
 
 
 def test_the_cache_grows_and_empties() -> None:
@@ -126,13 +127,15 @@ def test_the_cache_grows_and_empties() -> None:
     cache = CachedEmbedder(FVT)
     for start in range(0, len(tokens), 100):
         cache.embed(tokens[start : start + 100], "en")
-    assert (len(cache), cache.computed, cache.emptied) == (1025, 1025, 0)
+    assert (len(cache), cache.computed) == (1025, 1025)
     torch.testing.assert_close(cache.embed(tokens, "en"), FVT.embed(tokens), rtol=0, atol=1e-6)
     assert cache.computed == 1025
     small = CachedEmbedder(FVT, limit=10)
+    held = []
     for start in range(0, 100, 5):
         small.embed(tokens[start : start + 5], "en")
-    assert (len(small), small.emptied) == (10, 9)
+        held.append(len(small))
+    assert held == [5, 10] * 10  # emptied at every second call
     with pytest.raises(ValueError, match="limit is 0"):
         CachedEmbedder(FVT, limit=0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,9 +35,6 @@ def test_proxies_are_the_pieces() -> None:
         for unit, spikes in zip(units, found.read(example, units), strict=True):
             assert spikes.sum() == len(thirds(unit))
             assert np.array_equal(spikes, openings(thirds(unit)))
-    characters = sum(len(unit) for units in word_batch() for unit in units)
-    pieces = sum(len(thirds(unit)) for units in word_batch() for unit in units)
-    assert found.rate() == pytest.approx(pieces / characters)
     with pytest.raises(SpeakError, match="do not join to the unit '▁abc'"):
         piece_openings("▁abc", lambda unit: ["▁", "bc"])
 
@@ -56,18 +52,13 @@ def test_book_round_trip(examples: dict[str, tuple[list[bool], bool]]) -> None:
         if seen:
             made.mark_visited(name)
     again = ProxyBook.from_tensors(made.tensors())
-    assert len(again) == len(examples)
     for name, (bits, seen) in examples.items():
-        assert name in again
         assert again.visited(name) == seen
         assert np.concatenate([np.zeros(0, bool), *again.read(name, ["x" * len(bits)])]).tolist() == bits
 
 
-def test_book_on_disk_and_its_errors(tmp_path: Path) -> None:
+def test_the_errors_of_a_book() -> None:
     found = book()
-    found.save(tmp_path / "book.safetensors")
-    again = ProxyBook.load(tmp_path / "book.safetensors")
-    assert all(torch.equal(a, again.tensors()[name]) for name, a in found.tensors().items())
     with pytest.raises(SpeakError, match="example 'x' has no proxy spikes"):
         found.read("x", ["▁a"])
     with pytest.raises(SpeakError, match="example 's0' has 2 characters, its proxy spikes"):

@@ -45,12 +45,13 @@ def test_blocks_of_any_size_make_the_file_of_the_whole(
     ends = np.cumsum([0, *cuts]).clip(max=N)
     blocks = [BITS[a:b] for a, b in pairwise(ends)] + [BITS[ends[-1] :]]
     write_bits(folder / "blocks", N, blocks)
-    ProxyStore.create(folder / "whole", BITS)
+    write_bits(folder / "whole", N, [BITS])
     assert (folder / "blocks").read_bytes() == (folder / "whole").read_bytes()
+    assert np.array_equal(planes(ProxyStore.open(folder / "whole")), planes(ProxyStore.create(BITS)))
 
 
 def test_it_is_the_same_store(proxy: FileProxy) -> None:
-    memory = ProxyStore.create(None, BITS)
+    memory = ProxyStore.create(BITS)
     for seed in range(20):
         change(proxy, seed)
         change(memory, seed)

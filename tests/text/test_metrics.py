@@ -36,23 +36,15 @@ def test_padding_is_left_out() -> None:
     valid = np.array([1, 0, 1, 1, 1, 0, 1, 1], dtype=bool)
     scores = metrics.boundary_scores(GUESS, TARGET, valid)
     assert (scores.precision, scores.recall, scores.target) == (1, 0.5, 2)
-    accuracy = metrics.spike_accuracy(GUESS, TARGET, valid)
-    assert accuracy == (0.5, 1.0, 2, 4)
-
-
-def test_spike_accuracies_are_over_their_own_positions() -> None:
-    assert metrics.spike_accuracy(GUESS, TARGET) == (2 / 3, 4 / 5, 3, 5)
-    assert metrics.spike_accuracy(~TARGET, TARGET) == (0, 0, 3, 5)
 
 
 def test_a_share_of_nothing_is_zero_with_its_counts() -> None:
     none = np.zeros(4, dtype=bool)
     assert metrics.boundary_scores(none, none) == (0, 0, 0, 0, 0, 0)
-    assert metrics.spike_accuracy(none, none) == (0, 1, 0, 4)
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"predicted has shape \(8,\), target \(7,\)"):
         metrics.boundary_scores(GUESS, TARGET[:-1])
     with pytest.raises(ValueError, match="valid has shape"):
-        metrics.spike_accuracy(GUESS, TARGET, TARGET[:-1])
+        metrics.boundary_scores(GUESS, TARGET, TARGET[:-1])

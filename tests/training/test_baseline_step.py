@@ -38,7 +38,7 @@ def build(kind: str, **settings: object) -> Trainer:
     alphabet = Alphabet.learn(TEXT)
     torch.manual_seed(config.training.seed)
     system = System(config, len(alphabet), alphabet)
-    proxy = ProxyStore.create(None, whitespace_boundaries(TEXT)) if kind == "dtp-unigram" else None
+    proxy = ProxyStore.create(whitespace_boundaries(TEXT)) if kind == "dtp-unigram" else None
     return Trainer.create(system, config.training, alphabet.encode(TEXT), proxy)
 
 
@@ -105,7 +105,7 @@ def test_a_warm_start_learns_the_exemplar_first() -> None:
     system = System(config, len(alphabet), alphabet)
     with pytest.raises(ValueError, match="proxy is None"):
         Trainer.create(system, config.training, alphabet.encode(TEXT), None)
-    proxy = ProxyStore.create(None, whitespace_boundaries(TEXT))
+    proxy = ProxyStore.create(whitespace_boundaries(TEXT))
     trainer = Trainer.create(system, config.training, alphabet.encode(TEXT), proxy)
     records = [train_step(trainer) for _ in range(32)]
     assert [("target_f1" in record) for record in records] == [True] * 30 + [False] * 2

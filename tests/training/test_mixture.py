@@ -43,7 +43,7 @@ CONFIGS = {
 
 def build() -> Mixture:
     spaces = np.array([character.isspace() for character in TEXT])
-    return Mixture.create(CONFIGS, ALPHABET, ALPHABET.encode(TEXT), ProxyStore.create(None, spaces))
+    return Mixture.create(CONFIGS, ALPHABET, ALPHABET.encode(TEXT), ProxyStore.create(spaces))
 
 
 def test_a_step_trains_the_language_model_and_one_member() -> None:

@@ -70,7 +70,7 @@ def build(config: RunConfig) -> Trainer:
     if config.needs_exemplar:
         # White space and more, as an exemplar's spikes are not a function of the character alone.
         spaces = np.array([character.isspace() for character in TEXT[: len(TRAIN)]])
-        proxy = ProxyStore.create(None, spaces | (np.random.default_rng(1).random(len(TRAIN)) < 0.2))
+        proxy = ProxyStore.create(spaces | (np.random.default_rng(1).random(len(TRAIN)) < 0.2))
     return Trainer.create(system, config.training, TRAIN, proxy)
 
 

@@ -17,24 +17,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tokenizers import Encoding, Regex, Tokenizer, models, pre_tokenizers
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.pieces import WORD, PieceModel, check_encodable
 from speak_neuro.text.byte_alphabet import ALPHABET, raw_bytes, signs
 
-IntArray = npt.NDArray[np.int64]
-
 FALLBACK_SCORE = -100_000.0
-LONGEST_FORM = 7
-"""Pieces that the hypernetwork sees of a token."""
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """English endings; letters and marks; digits; other signs; each with one space before it; runs of white space."""
-
-
-SPACE = ALPHABET[ord(" ")]
 
 
 def to_bytes(text: str) -> str:
@@ -97,16 +88,6 @@ class ByteUnigram:
                 raise ValueError("a token is empty; allowed: at least one character")
         return [encoding.ids for encoding in self._encode([to_bytes(token) for token in tokens])]
 
-    def surface_forms(self, tokens: Sequence[str], longest: int = LONGEST_FORM) -> IntArray:
-        """(N, M) ids, each row one token's, cut to `longest`, then `pad`; M is the longest of these tokens."""
-        if longest < 1:
-            raise ValueError(f"longest is {longest}; allowed: at least 1")
-        cut = [form[:longest] for form in self.forms(tokens)]
-        rows = np.full((len(cut), max(map(len, cut), default=1)), self.pad, dtype=np.int64)
-        for row, form in zip(rows, cut, strict=True):
-            row[: len(form)] = form
-        return rows
-
     def segment(self, units: Sequence[str]) -> list[list[str]]:
         """Byte-level tokens of each unit: the best pieces of each of its pre-tokens."""
         words = [self.pre_tokens(unit) for unit in units]
@@ -118,10 +99,6 @@ class ByteUnigram:
         """The parts of `unit` that the pattern finds; joined, they are the unit."""
         check_encodable(unit)
         return [part.replace(" ", WORD) for part, _ in self._splitter.pre_tokenize_str(unit.replace(WORD, " "))]
-
-    def segment_words(self, units: Sequence[str]) -> list[list[str]]:
-        """`pre_tokens` of each unit."""
-        return [self.pre_tokens(unit) for unit in units]
 
     @cached_property
     def _splitter(self) -> pre_tokenizers.PreTokenizer:

@@ -144,23 +144,14 @@ class CachedEmbedder:
         self.width = inner.width
         self.by_language = inner.by_language
         self.limit = limit
-        self.asked = 0
-        """Tokens asked for so far."""
         self.computed = 0
         """Rows computed so far."""
-        self.emptied = 0
-        """Times that all rows were forgotten."""
         self._places: dict[tuple[str, str], int] = {}
         self._rows = inner.special("<s>").new_empty(0, self.width)
 
     def __len__(self) -> int:
         """Rows held."""
         return len(self._places)
-
-    @property
-    def hits(self) -> float:
-        """The share of tokens asked for that were not computed."""
-        return 1 - self.computed / self.asked if self.asked else 0.0
 
     def special(self, name: str) -> Tensor:
         """The encoder's row of a special."""
@@ -172,11 +163,9 @@ class CachedEmbedder:
         missing = [key for key in dict.fromkeys(keys) if key not in self._places]
         if len(self._places) + len(missing) > self.limit and self._places:
             self._places.clear()
-            self.emptied += 1
             missing = list(dict.fromkeys(keys))
         if missing:
             self._add(missing, self.inner.embed([token for _, token in missing], language))
-        self.asked += len(keys)
         self.computed += len(missing)
         places = torch.tensor([self._places[key] for key in keys], dtype=torch.long, device=self._rows.device)
         return self._rows[places]

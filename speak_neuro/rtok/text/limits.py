@@ -57,21 +57,20 @@ class Limits:
         return parts
 
 
-def tokens_of(unit: str, spikes: npt.ArrayLike, limits: Limits | None = None) -> tuple[list[str], int]:
-    """The tokens of a unit of L characters from its spikes (L,), and how many cuts were forced."""
+def tokens_of(unit: str, spikes: npt.ArrayLike, limits: Limits | None = None) -> list[str]:
+    """The tokens of a unit of L characters from its spikes (L,)."""
     limits = limits or Limits()
     fired = np.asarray(spikes, dtype=np.bool_)
     if fired.shape != (len(unit),):
         raise ValueError(f"spikes have shape {fired.shape}, the unit {len(unit)} characters; allowed: one for each")
-    tokens, forced, start = [], 0, 0
+    tokens: list[str] = []
+    start = 0
     for end in range(1, len(unit) + 1):
         if end == len(unit) or fired[end] or unit[end] == WORD:
             token = unit[start:end]
-            parts = [token] if limits.fits(token) else limits.cut(token)
-            tokens += parts
-            forced += len(parts) - 1
+            tokens += [token] if limits.fits(token) else limits.cut(token)
             start = end
-    return tokens, forced
+    return tokens
 
 
 def openings(tokens: Sequence[str]) -> BoolArray:

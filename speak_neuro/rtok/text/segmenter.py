@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from speak_neuro.errors import SpeakError
-
 
 @runtime_checkable
 class Segmenter(Protocol):
@@ -27,14 +25,3 @@ class Segmenter(Protocol):
         `language` is an ISO 639-1 code; segmenters that know one language only may refuse others.
         """
         ...
-
-
-def check_joined(batch: Sequence[Sequence[str]], tokens: Sequence[Sequence[Sequence[str]]], name: str) -> None:
-    """Raise if the tokens of a unit do not give the unit back, or one is empty: a segmenter may lose nothing."""
-    for units, parts in zip(batch, tokens, strict=True):
-        for unit, pieces in zip(units, parts, strict=True):
-            if "".join(pieces) != unit or not all(pieces):
-                raise SpeakError(
-                    f"segmenter {name}: tokens {list(pieces)[:8]!r} do not join to the unit {unit[:40]!r}; allowed: "
-                    "non-empty tokens whose concatenation is the unit"
-                )

@@ -59,7 +59,7 @@ class Cutter:
         spikes = np.zeros(len(normalised), dtype=np.bool_)
         ends, _ = self.tokenizer.cuts(normalised)
         spikes[ends[:, 1] - 1] = True
-        tokens, _ = tokens_of(normalised, spikes, self.limits)
+        tokens = tokens_of(normalised, spikes, self.limits)
         places = iter([(start, end) for start, end in spans.tolist()])
         return tokens, [[next(places) for _ in token] for token in tokens]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +103,8 @@ class DytokSegmenter:
 class OriginalSegmenter(DytokSegmenter):
     """XLM-R's pieces at byte level, punctuation apart: what ZeTT's hypernetwork gets without any change."""
 
-    def __init__(self, model: ByteUnigram, name: str = "zett-original") -> None:
-        super().__init__(model, merges=0, name=name)
+    def __init__(self, model: ByteUnigram) -> None:
+        super().__init__(model, merges=0, name="zett-original")
 
 
 class WordSegmenter:
@@ -118,28 +118,17 @@ class WordSegmenter:
     def segment(self, batch: Batch, language: str) -> list[list[list[str]]]:
         """Pre-tokens of each unit."""
         del language
-        return [self.model.segment_words(sentence) for sentence in batch]
+        return [[self.model.pre_tokens(unit) for unit in sentence] for sentence in batch]
 
 
 class SampledDytokSegmenter:
-    """For training: each batch draws a part of 0 to 100 percent, a percentage in it, and merges as much.
+    """For training: each batch draws one of 30 parts of 0 to 100 percent, a percentage in it, and merges as much."""
 
-    `uniform` draws each of the 30 parts equally often; `gaussian` the one at round(normal(15, 5)), kept within them.
-    """
+    name = "dytok-sampled"
 
-    def __init__(
-        self,
-        model: ByteUnigram,
-        curve: Sequence[float] | FloatArray,
-        generator: np.random.Generator,
-        distribution: Literal["uniform", "gaussian"] = "uniform",
-    ) -> None:
-        if distribution not in ("uniform", "gaussian"):
-            raise ValueError(f"distribution is {distribution!r}; allowed: uniform, gaussian")
-        self.name = "dytok-sampled"
+    def __init__(self, model: ByteUnigram, curve: Sequence[float] | FloatArray, generator: np.random.Generator) -> None:
         self.curve = np.asarray(curve, dtype=np.float64)
         self.generator = generator
-        self.distribution = distribution
         self.drawn: list[int] = []
         """Merges of the batches so far."""
         self._segmenter = DytokSegmenter(model, 0)
@@ -147,10 +136,7 @@ class SampledDytokSegmenter:
 
     def segment(self, batch: Batch, language: str) -> list[list[list[str]]]:
         """Tokens of each unit, after as many merges as this batch draws."""
-        if self.distribution == "uniform":
-            part = int(self.generator.integers(BINS))
-        else:
-            part = int(np.clip(np.rint(self.generator.normal(15.0, 5.0)), 0, BINS - 1))
+        part = int(self.generator.integers(BINS))
         percent = 100.0 * (part + self.generator.random()) / BINS
         self._segmenter.merges = merges_for(self.curve, percent)
         self.drawn.append(self._segmenter.merges)

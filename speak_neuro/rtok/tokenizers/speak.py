@@ -141,18 +141,15 @@ class CharacterTokenizer(nn.Module):
 class SpeakSegmenter:
     """A CharacterTokenizer behind the interface of speak_neuro.rtok.text.segmenter; `language` makes no difference."""
 
-    def __init__(self, tokenizer: CharacterTokenizer, limits: Limits | None = None, name: str = "speak") -> None:
+    name = "speak"
+
+    def __init__(self, tokenizer: CharacterTokenizer, limits: Limits | None = None) -> None:
         self.tokenizer = tokenizer
         self.limits = limits or Limits()
-        self.name = name
-        self.forced = 0
-        """Cuts that a limit forced since the beginning, in distinct units of each batch."""
 
     def segment(self, batch: Sequence[Sequence[str]], language: str) -> list[list[list[str]]]:
         """Tokens of each unit of each sentence; a unit's tokens depend on nothing else."""
         distinct = list(dict.fromkeys(unit for units in batch for unit in units))
-        tokens: dict[str, list[str]] = {}
-        for unit, spikes in zip(distinct, self.tokenizer.spikes(distinct), strict=True):
-            tokens[unit], forced = tokens_of(unit, spikes, self.limits)
-            self.forced += forced
+        spikes = self.tokenizer.spikes(distinct)
+        tokens = {unit: tokens_of(unit, fired, self.limits) for unit, fired in zip(distinct, spikes, strict=True)}
         return [[list(tokens[unit]) for unit in units] for units in batch]

@@ -28,7 +28,7 @@ from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
 from speak_neuro.rtok.training.proxies import ProxyBook
 from speak_neuro.supervision.acceptance import AcceptanceRule, acceptance
 from speak_neuro.supervision.entropy import reset_targets
-from speak_neuro.supervision.losses import membrane_loss, membrane_targets, rate_hinge, reset_loss
+from speak_neuro.supervision.losses import membrane_loss, membrane_targets, reset_loss
 from speak_neuro.tokenizer.module import Boundaries
 
 BoolArray = npt.NDArray[np.bool_]
@@ -56,8 +56,6 @@ class Proposal:
     """Of all units, one per row, (R, L); carries the gradient."""
     valid: Tensor
     """(R, L), False at padding."""
-    forced: int
-    """Cuts in `tokens` that a limit forced."""
 
     @property
     def differs(self) -> BoolArray:
@@ -90,18 +88,15 @@ def propose(
     boundaries = tokenizer(ids, valid)
     fired = boundaries.spikes.detach().cpu().numpy() > 0
     proxies = [book.read(example, sentence) for example, sentence in zip(examples, batch, strict=True)]
-    spikes, tokens, proxy_tokens, row, forced = [], [], [], 0, 0
+    spikes, tokens, proxy_tokens, row = [], [], [], 0
     for sentence, targets in zip(batch, proxies, strict=True):
         own = [fired[row + index, : len(unit)] for index, unit in enumerate(sentence)]
-        cut = [tokens_of(unit, part, limits) for unit, part in zip(sentence, own, strict=True)]
         spikes.append(own)
-        tokens.append([parts for parts, _ in cut])
-        forced += sum(count for _, count in cut)
-        proxy_tokens.append([tokens_of(unit, part, limits)[0] for unit, part in zip(sentence, targets, strict=True)])
+        tokens.append([tokens_of(unit, part, limits) for unit, part in zip(sentence, own, strict=True)])
+        proxy_tokens.append([tokens_of(unit, part, limits) for unit, part in zip(sentence, targets, strict=True)])
         row += len(sentence)
-    return Proposal(
-        list(examples), [list(s) for s in batch], tokens, proxy_tokens, proxies, spikes, boundaries, valid, forced
-    )
+    units_of_each = [list(sentence) for sentence in batch]
+    return Proposal(list(examples), units_of_each, tokens, proxy_tokens, proxies, spikes, boundaries, valid)
 
 
 def mimicry_loss(tokenizer: CharacterTokenizer, found: Boundaries, proxy: Tensor, counted: Tensor) -> Tensor:
@@ -157,8 +152,6 @@ def tokenizer_loss(
         "spike_rate": _share(fired & counted, counted),
         "shortening_factor": proposal.shortening_factor(),
     }
-    if t.rate_limit:
-        loss = loss + rate_hinge(proposal.boundaries.spikes[counted], t.rate_limit)
     if entropies is not None:
         value = _entropy_rows(proposal, entropies)
         loss_reset = gate_loss(tokenizer, proposal.boundaries, value, fired & value.isfinite(), valid)

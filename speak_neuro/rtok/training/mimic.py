@@ -115,7 +115,7 @@ def accuracy(tokenizer: CharacterTokenizer, units: Sequence[str], targets: Seque
     """How well the neuron's spikes on `units` agree with the openings `targets`."""
     rows = tokenizer.spikes(units)
     spikes, wanted = np.concatenate(rows), np.concatenate(targets)
-    tokens = sum(len(tokens_of(unit, row)[0]) for unit, row in zip(units, rows, strict=True))
+    tokens = sum(len(tokens_of(unit, row)) for unit, row in zip(units, rows, strict=True))
     return Accuracy(
         spike=100.0 * float(spikes[wanted].mean()) if wanted.any() else math.nan,
         rest=100.0 * float((~spikes[~wanted]).mean()) if not wanted.all() else math.nan,

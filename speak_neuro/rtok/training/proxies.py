@@ -8,16 +8,13 @@ position in the corpus). 400,000 sentence pairs take about 10 MB. A checkpoint h
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from speak_neuro.common.tensors import read_tensors, write_tensors
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.text.limits import openings
 
@@ -60,12 +57,6 @@ class ProxyBook:
             bits[example] = (np.packbits(row), len(row))
         return cls(bits)
 
-    def __len__(self) -> int:
-        return len(self._bits)
-
-    def __contains__(self, example: str) -> bool:
-        return example in self._bits
-
     def read(self, example: str, units: Sequence[str]) -> list[BoolArray]:
         """The proxy spikes of the example's units, which must be as long as they were."""
         if example not in self._bits:
@@ -96,11 +87,6 @@ class ProxyBook:
     def mark_visited(self, example: str) -> None:
         """Count the example as visited."""
         self._visited.add(example)
-
-    def rate(self) -> float:
-        """Share of characters that hold a spike."""
-        spikes = sum(int(np.unpackbits(packed, count=count).sum()) for packed, count in self._bits.values())
-        return spikes / max(1, sum(count for _, count in self._bits.values()))
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it, for a checkpoint: packed bits one example after the other, lengths in characters, ids as UTF-8."""
@@ -136,12 +122,3 @@ class ProxyBook:
         names = [part.tobytes().decode("utf-8") for part in parts]
         book = {name: (row.copy(), int(n)) for name, row, n in zip(names, rows, characters.tolist(), strict=True)}
         return cls(book, [name for name, seen in zip(names, visited.tolist(), strict=True) if seen])
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `tensors()` as a safetensors file."""
-        write_tensors(Path(path), self.tensors(), {})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ProxyBook:
-        """Read what `save` wrote."""
-        return cls.from_tensors(read_tensors(Path(path))[0])
