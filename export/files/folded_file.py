@@ -29,6 +29,7 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import Float32Array
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
 from speak_neuro.common.json_text import parse_json
@@ -36,7 +37,6 @@ from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import (
     ExportedNeuron,
-    FloatArray,
     check_graph,
     exported_of,
     graph_metadata,
@@ -53,7 +53,7 @@ from speak_neuro.text.alphabet import Alphabet
 class Folded:
     """N neurons whose inputs are sums over the last k characters of an alphabet of V."""
 
-    taps: FloatArray
+    taps: Float32Array
     """(k, 2N, V): for each delay, rows 0..N-1 of currents and N..2N-1 of gate logits, one column per character."""
     neuron: ExportedNeuron
     """The constants; its readout is the first tap, with a bias of zero."""
@@ -71,7 +71,7 @@ class Folded:
             raise ValueError("taps hold NaN or infinity; allowed: finite numbers")
 
     @classmethod
-    def of(cls, taps: FloatArray, constants: Mapping[str, Any], metadata: Mapping[str, Any]) -> Folded:
+    def of(cls, taps: Float32Array, constants: Mapping[str, Any], metadata: Mapping[str, Any]) -> Folded:
         """From tables and the neuron's constants, (N,) each. Zeros lose their sign: a sum with zero would take it."""
         taps = taps + np.float32(0)
         bias = np.zeros(taps.shape[1], dtype=np.float32)
@@ -88,7 +88,7 @@ class Folded:
         """k."""
         return int(self.taps.shape[0])
 
-    def inputs(self, ids: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def inputs(self, ids: npt.ArrayLike) -> tuple[Float32Array, Float32Array]:
         """Currents and gate logits (L, N) of a text of L characters; what lies before the text adds zero."""
         ids = np.asarray(ids, dtype=np.int64)
         lanes = self.taps[0][:, ids].T
@@ -216,7 +216,7 @@ def read_alphabet(path: str | os.PathLike[str], characters: int) -> Alphabet:
     return alphabet
 
 
-def one_hot(ids: npt.ArrayLike, characters: int) -> FloatArray:
+def one_hot(ids: npt.ArrayLike, characters: int) -> Float32Array:
     """(L,) ids -> (L, V), one 1 per row: the spikes that a folded graph takes."""
     ids = np.asarray(ids, dtype=np.int64)
     result = np.zeros((ids.size, characters), dtype=np.float32)

@@ -20,13 +20,13 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import Float32Array
 from speak_neuro.common.digests import DIGEST, digest_of
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files import hdf5_file, nir_node
 from speak_neuro.neuron.reference import NeuronParameters
 
-FloatArray = npt.NDArray[np.float32]
 NEURON_FIELDS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
 _ADVICE = "make one with speak-export"
 CHAIN = ("Input", "Affine", "GatedResetLIF", "Output")
@@ -36,16 +36,16 @@ CHAIN = ("Input", "Affine", "GatedResetLIF", "Output")
 class ExportedNeuron:
     """What a NIR file says: N neurons and their readout from D features, float32 throughout."""
 
-    weight: FloatArray
+    weight: Float32Array
     """(2N, D), rows 0..N-1 for the currents, N..2N-1 for the gate logits."""
-    bias: FloatArray
+    bias: Float32Array
     """(2N,), in the same order."""
-    decay: FloatArray
-    gain: FloatArray
-    threshold: FloatArray
-    reset_potential: FloatArray
-    reset_scale: FloatArray
-    gate_threshold: FloatArray
+    decay: Float32Array
+    gain: Float32Array
+    threshold: Float32Array
+    reset_potential: Float32Array
+    reset_scale: Float32Array
+    gate_threshold: Float32Array
     """(N,) each, as are the five fields before it."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Provenance only: execution never reads it."""

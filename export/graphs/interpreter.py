@@ -17,13 +17,12 @@ from typing import Any
 
 import nir
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files import nir_node
 from speak_neuro.neuron.reference import NeuronParameters, gated_lif_step
 
-Array = npt.NDArray[Any]
 Step = Callable[[Array], Array]
 DT = 1e-4
 """Seconds per step, as snnTorch and others assume it for files that do not say."""

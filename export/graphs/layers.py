@@ -23,9 +23,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from speak_neuro.common.array_types import Array
+
 LANES, OPEN, CLOSED = 0, 1, -1
 DECAY_BITS = 12
 STATE_LIMIT = 2**23 - 1

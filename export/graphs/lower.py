@@ -28,11 +28,11 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import Float64Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.nir_node import GatedResetLIF
 
 Precision = Literal["float32", "float64"]
-FloatArray = npt.NDArray[np.float64]
 SMALLEST_EXPONENT = {"float32": -149, "float64": -1074}
 MANTISSA = {"float32": 24, "float64": 53}
 
@@ -56,7 +56,7 @@ class Lowered:
 
 def largest_potential(
     node: GatedResetLIF, largest_current: npt.ArrayLike, mantissa: int = 24
-) -> tuple[FloatArray, list[str]]:
+) -> tuple[Float64Array, list[str]]:
     """A bound (N,) on u when no |current| exceeds `largest_current`, and for each neuron why it holds.
 
     With D = |gain| * largest_current and A the largest v (at rest v < threshold): u <= decay A + D and, after a soft

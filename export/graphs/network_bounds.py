@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.export.graphs.layers import (
     LANES,
     LINEAR,
@@ -33,7 +33,6 @@ from speak_neuro.export.graphs.layers import (
 from speak_neuro.export.graphs.network import Network
 from speak_neuro.export.graphs.network_run import Stepper
 
-Array = npt.NDArray[Any]
 ROUND = 2.0**-24
 
 

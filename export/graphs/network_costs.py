@@ -19,14 +19,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.export.graphs.costs import LOIHI
 from speak_neuro.export.graphs.layers import LINEAR, Convolution, Dense, Neurons, Scale
 from speak_neuro.export.graphs.network import Network
 from speak_neuro.export.graphs.network_run import Stepper
 
-Array = npt.NDArray[Any]
 CONSTANTS = 6
 """Numbers that a neuron needs beside its state."""
 

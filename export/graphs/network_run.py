@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.graphs.layers import (
     LINEAR,
@@ -20,8 +20,6 @@ from speak_neuro.export.graphs.layers import (
     start,
 )
 from speak_neuro.export.graphs.network import Network
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

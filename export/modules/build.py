@@ -8,15 +8,14 @@ from typing import Any
 
 import nir
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.modules.nodes import Shape, UnsupportedLayer, piece_of
 from speak_neuro.export.modules.record import Record
 from speak_neuro.export.modules.trace import Signal, Wiring
 
-Array = npt.NDArray[Any]
 LINEAR_NODES = (nir.Affine, nir.Linear, nir.Conv1d, nir.Conv2d)
 
 

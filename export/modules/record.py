@@ -12,16 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy.typing as npt
 import snntorch
 import torch
 from torch import Tensor, nn
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.modules.nodes import STATEFUL
 from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 
-Array = npt.NDArray[Any]
 SNNTORCH = (snntorch.Leaky, snntorch.Synaptic, snntorch.RLeaky)
 
 

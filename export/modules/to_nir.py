@@ -14,9 +14,9 @@ from typing import Any
 
 import nir
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.export.graphs.layers import LINEAR, Neurons, advance, start
 from speak_neuro.export.graphs.network import Network, network_of
 from speak_neuro.export.graphs.network_run import LayerRun
@@ -25,7 +25,6 @@ from speak_neuro.export.modules.nodes import STATEFUL, Shape, UnsupportedLayer, 
 from speak_neuro.export.modules.record import Record, record_run
 from speak_neuro.export.modules.trace import Wiring, trace
 
-Array = npt.NDArray[Any]
 CLOSE = 1e-4
 """Sums of another order agree to this share of the largest value."""
 

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from lava.proc.dense.models import PyDenseModelBitAcc
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.sim.child.network import GRADED, Network, _network
 from speak_neuro.sim.processes.array_source.process import ArraySource, ArraySourceInt32
 from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF, GatedResetLIFFixed
@@ -31,10 +31,9 @@ MODELS: dict[type, type] = {
     GatedResetLIF: GatedResetLIFFixed,
     Recorder: RecorderModel,
 }
-IntArray = npt.NDArray[Any]
 
 
-def fixed_neuron_network(current: IntArray, gate: IntArray, constants: Mapping[str, Any]) -> Network:
+def fixed_neuron_network(current: Array, gate: Array, constants: Mapping[str, Any]) -> Network:
     """The neuron alone: integers `current` and `gate` of shape (T, lanes), `constants` as IntegerNeuron's fields."""
     source = ArraySource(data=current.astype(np.int32), second=gate.astype(np.int32))
     neuron = GatedResetLIF(lanes=current.shape[1], dtype=np.int32, **constants)
@@ -44,7 +43,7 @@ def fixed_neuron_network(current: IntArray, gate: IntArray, constants: Mapping[s
 
 
 def fixed_readout_network(
-    payload: IntArray, parts: Sequence[tuple[int, IntArray, int]], constants: Mapping[str, Any]
+    payload: Array, parts: Sequence[tuple[int, Array, int]], constants: Mapping[str, Any]
 ) -> Network:
     """Readout and neuron: `payload` (T, lanes, D); each part is port (0 current, 1 gate), weights (D,) and exponent."""
     steps, lanes, _ = payload.shape

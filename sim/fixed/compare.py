@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
 from speak_neuro.neuron.integer import DECAY_ONE, IntegerNeuron, IntegerRun
@@ -31,8 +32,6 @@ from speak_neuro.sim.fixed.levels import (
 from speak_neuro.sim.parity.compare import CONTEXT_CHARACTERS, LISTED_DIFFERENCES, Parity, difference_at, printable
 from speak_neuro.sim.parity.levels import Level, LevelRun
 from speak_neuro.sim.parity.rounding import Judgement, judge
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def add_fixed(parity: Parity, exported: ExportedNeuron, trace: Trace, **options: Any) -> Parity:

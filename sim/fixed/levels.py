@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, Int64Array
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
 from speak_neuro.neuron.integer import IntegerRun, Part, integer_readout, integer_run
@@ -28,9 +29,6 @@ CHUNK = 2**24
 UNBOUNDED = 1e30
 """Stands for no bound, where a value was cut; an infinity would turn into NaN on its way."""
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class FixedLevel:
@@ -38,8 +36,8 @@ class FixedLevel:
 
     fixed: FixedNeuron
     readout: FixedReadout | None
-    current: IntArray
-    gate: IntArray
+    current: Int64Array
+    gate: Int64Array
     payload: npt.NDArray[np.int32] | None
     """(B, L, D + 2) graded spikes, at the readout level."""
     cut: BoolArray
@@ -92,7 +90,7 @@ def fixed_level(
     return FixedLevel(fixed, readout, current, gate, payload, cut, run, current_bound, gate_bound)
 
 
-def _in_chunks(readout: FixedReadout, trace: Trace) -> tuple[Any, BoolArray, IntArray, IntArray]:
+def _in_chunks(readout: FixedReadout, trace: Trace) -> tuple[Any, BoolArray, Int64Array, Int64Array]:
     """Graded spikes, cuts, currents and gates of a trace, some rows at a time: features are the bulk of a trace."""
     rows, positions, width = trace.features.shape
     payload = np.zeros((rows, positions, width + 2), dtype=np.int32)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import Int64Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
@@ -33,7 +34,6 @@ from speak_neuro.neuron.integer import (
     representable_threshold,
 )
 
-IntArray = npt.NDArray[np.int64]
 HEADROOM = 2.0
 """How far beyond the calibration's largest value a format reaches."""
 
@@ -165,7 +165,7 @@ def neuron_at(exported: ExportedNeuron, trace: Trace, threshold: int) -> FixedNe
     return FixedNeuron(neuron, unit, largest, error)
 
 
-def fix_current(exported: ExportedNeuron, fixed: FixedNeuron, current: npt.NDArray[np.float32]) -> IntArray:
+def fix_current(exported: ExportedNeuron, fixed: FixedNeuron, current: npt.NDArray[np.float32]) -> Int64Array:
     """Float currents to the grid: round(gain * current / unit), ties to even."""
     scale = float(exported.gain[0]) / float(exported.threshold[0]) * fixed.neuron.threshold
     wanted = np.rint(current.astype(np.float64) * scale)

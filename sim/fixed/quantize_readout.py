@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import Float64Array, Int64Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
@@ -37,8 +38,6 @@ from speak_neuro.neuron.integer import (
 )
 from speak_neuro.sim.fixed.quantize import HEADROOM, FixedNeuron, check_range, denominator, neuron_at, thresholds
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 BIAS_BITS = 15
 MOST_SHIFT = 7
 """Largest E: the high part's exponent, 7 - E, must not cut what the low part needs."""
@@ -139,18 +138,18 @@ class _Payload:
     """The calibration's features at one resolution."""
 
     limit: int
-    rounding: FloatArray
+    rounding: Float64Array
     """(D,) largest rounding error of a feature."""
-    largest: FloatArray
+    largest: Float64Array
     """(D,) largest magnitude."""
-    mean_square_rounding: FloatArray
-    mean_square: FloatArray
+    mean_square_rounding: Float64Array
+    mean_square: Float64Array
 
-    def error(self, weight: FloatArray, weight_error: FloatArray) -> float:
+    def error(self, weight: Float64Array, weight_error: Float64Array) -> float:
         """Mean square error of a sum, roundings taken for independent."""
         return float(weight**2 @ self.mean_square_rounding + weight_error**2 @ self.mean_square)
 
-    def channels(self) -> IntArray:
+    def channels(self) -> Int64Array:
         """Largest payload of each channel, the two that are always on included."""
         return np.array([self.limit] * len(self.largest) + [1, 2**BIAS_BITS], dtype=np.int64)
 
@@ -179,7 +178,7 @@ def _payloads(trace: Trace, one_hot: bool, headroom: float) -> dict[int, _Payloa
     return found
 
 
-def _parts(weight: FloatArray, bias: float, limit: int, exponent: int) -> list[Part] | None:
+def _parts(weight: Float64Array, bias: float, limit: int, exponent: int) -> list[Part] | None:
     """Rounded weights with the bias on two channels of payload 1 and 2^15; None when they or their sums do not fit."""
     rounded = np.rint(weight)
     widest = WIDE_WEIGHT_LIMIT if exponent == WIDE_EXPONENT else WEIGHT_LIMIT
@@ -193,7 +192,7 @@ def _parts(weight: FloatArray, bias: float, limit: int, exponent: int) -> list[P
     return parts if largest_sum(channels, parts) <= ACCUMULATOR_LIMIT else None
 
 
-def _gate(weight: FloatArray, bias: float, bits: int, payload: _Payload) -> tuple[list[Part], float, float]:
+def _gate(weight: Float64Array, bias: float, bits: int, payload: _Payload) -> tuple[list[Part], float, float]:
     """The gate's weights at the finest power of two that fits: their sum's sign is all that counts."""
     if not (weight.any() or bias):
         return weight_parts(np.zeros(len(weight) + 2, dtype=np.int64)), 1.0, 0.0
@@ -210,7 +209,7 @@ def _gate(weight: FloatArray, bias: float, bits: int, payload: _Payload) -> tupl
 
 def _too_wide(
     exported: ExportedNeuron,
-    drive: FloatArray,
+    drive: Float64Array,
     bias: float,
     statistics: dict[int, _Payload],
     threshold: int | None,

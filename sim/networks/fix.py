@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.graphs.layers import LINEAR, Convolution, Delay, Dense, Layer, Neurons, Relay, Scale
 from speak_neuro.export.graphs.network import Network
@@ -37,8 +37,6 @@ from speak_neuro.neuron.integer import (
     float32_fraction,
 )
 from speak_neuro.sim.fixed.quantize import HEADROOM, largest_threshold
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

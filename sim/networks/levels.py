@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.export.graphs.layers import Neurons, advance, start
 from speak_neuro.export.graphs.network import Network
 from speak_neuro.export.graphs.network_bounds import potential_bounds
 from speak_neuro.export.graphs.network_run import LayerRun
 from speak_neuro.sim.networks.fix import FixedNetwork
-
-Array = npt.NDArray[Any]
 
 
 def _counts(expected: LayerRun, found: LayerRun) -> dict[str, int]:

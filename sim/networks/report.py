@@ -10,12 +10,11 @@ import html
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.export.graphs.network_run import LayerRun
 from speak_neuro.sim.networks.verify import Verification
 
-Array = npt.NDArray[Any]
 SHOWN_STEPS = 400
 SHOWN_NEURONS = 128
 TRACED = 4

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import read_graph
 from speak_neuro.export.graphs.interpreter import DT
@@ -35,7 +35,6 @@ from speak_neuro.sim.networks.levels import fixed_level, network_level, neuron_l
 from speak_neuro.sim.networks.plan import job_of, plan_of
 from speak_neuro.sim.runner import run_job
 
-Array = npt.NDArray[Any]
 Level = Literal["neuron", "network", "fixed"]
 LEVELS: tuple[Level, ...] = ("neuron", "network", "fixed")
 WORKER = "speak_neuro.sim.child.layer_worker"

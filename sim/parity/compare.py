@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.common.provenance import commit, package_versions
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
@@ -25,8 +26,6 @@ from speak_neuro.sim.parity.rounding import Judgement, judge
 SCHEMA_VERSION = 1
 CONTEXT_CHARACTERS = 24
 LISTED_DIFFERENCES = 1000
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, Float64Array
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
 from speak_neuro.sim.parity.levels import LevelRun
@@ -30,8 +30,6 @@ from speak_neuro.sim.parity.levels import LevelRun
 UNIT = 2.0**-24
 SLACK = 1.01
 """Covers the second-order terms and the float64 arithmetic of the bounds themselves."""
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Judgement:
     """Gates that differ at a spike of both, within rounding of the gate's threshold."""
     outside: dict[str, BoolArray]
     """`current`, `gate_logit` and `membrane` further apart than their bounds."""
-    bounds: dict[str, FloatArray]
+    bounds: dict[str, Float64Array]
 
     @property
     def passed(self) -> bool:
@@ -56,7 +54,7 @@ class Judgement:
         return not self.unexplained.any() and not any(mask.any() for mask in self.outside.values())
 
 
-def readout_bounds(exported: ExportedNeuron, trace: Trace, run: LevelRun) -> dict[str, FloatArray]:
+def readout_bounds(exported: ExportedNeuron, trace: Trace, run: LevelRun) -> dict[str, Float64Array]:
     """Bounds (B, L) on the differences of `current` and `gate_logit`."""
     terms = exported.features + 1
     gamma = terms * UNIT / (1 - terms * UNIT)
@@ -73,7 +71,7 @@ def judge(
     exported: ExportedNeuron,
     trace: Trace,
     run: LevelRun,
-    bounds: dict[str, FloatArray] | None = None,
+    bounds: dict[str, Float64Array] | None = None,
     step_error: float = 0.0,
 ) -> Judgement:
     """Classify every difference at the readout level, position by position along the sequences.

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Int64Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.text.normalise import WORD, normalise_with_spans
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from speak_neuro.inference.speak import Speak
     from speak_neuro.systems.run_folder import Run
 
-IndexArray = npt.NDArray[np.int64]
 
 TABLE = "speak_table.safetensors"
 NETWORK = "speak_network"
@@ -38,7 +37,7 @@ class Boundaries(Protocol):
 
     kind: ClassVar[str]
 
-    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+    def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         """The text that is cut, and the span (L, 2) of `text` that each of its characters comes from; None: itself."""
         ...
 
@@ -46,7 +45,7 @@ class Boundaries(Protocol):
         """A prepared text for a reader."""
         ...
 
-    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         """(n, 2) spans of the units of a prepared text: tokens, or with `hard_only` contextual ranges."""
         ...
 
@@ -70,21 +69,20 @@ class TableBoundaries:
     table: TableTokenizer
     kind: ClassVar[str] = "table"
 
-    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+    def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         return text, None
 
     def restore(self, text: str) -> str:
         return text
 
-    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         return self.table.spans(text, unit, hard_only)
 
     def start(self) -> Any:
         return None
 
     def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
-        cuts, state = self.table.cuts(piece, state, hard_only)
-        return cuts[:, 1].tolist(), state
+        return self.table.advance(state, piece, hard_only)
 
     def save(self, folder: Path) -> None:
         self.table.table.save(folder / TABLE)
@@ -103,23 +101,20 @@ class NetworkBoundaries:
     run: Run
     kind: ClassVar[str] = "network"
 
-    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+    def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         return text, None
 
     def restore(self, text: str) -> str:
         return text
 
-    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         return self.speak.spans(text, unit, hard_only)
 
     def start(self) -> Any:
         return self.speak.engine.start()
 
     def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
-        from speak_neuro.inference.speak import ended
-
-        found = ended(state.advance(self.speak.alphabet.encode(piece)), hard_only)
-        return (np.flatnonzero(found) + 1).tolist(), state
+        return self.speak.advance(state, piece, hard_only)
 
     def save(self, folder: Path) -> None:
         from speak_neuro.systems.run_folder import save_model, write_config
@@ -148,14 +143,14 @@ class RTokBoundaries:
     limits: Limits = Limits()
     kind: ClassVar[str] = "rtok"
 
-    def prepare(self, text: str) -> tuple[str, IndexArray | None]:
+    def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         normalised, sources = normalise_with_spans(text)
         return normalised.replace(WORD, " "), sources
 
     def restore(self, text: str) -> str:
         return text.removeprefix(" ")
 
-    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> IndexArray:
+    def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         text = text.replace(" ", WORD)  # a space is nothing else in normal form
         fired = np.zeros(len(text), dtype=np.bool_)
         cuts, _ = self.table.cuts(text, None, hard_only)

@@ -1,8 +1,8 @@
-"""Tokens and ids of a text that arrives in pieces: the same as of the whole, whatever the pieces."""
+"""Ids of a text that arrives in pieces: the same as of the whole, whatever the pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,40 +10,6 @@ import numpy as np
 from speak_neuro.api.boundaries import Boundaries
 from speak_neuro.table.pieces import cut_units
 from speak_neuro.table.vocabulary import IdArray, Vocabulary
-
-
-class TokenStream:
-    """Tokens, or contextual ranges; each is given out with the character that closes it."""
-
-    def __init__(self, boundaries: Boundaries, hard_only: bool = False) -> None:
-        self._boundaries, self._hard_only = boundaries, hard_only
-        self._state: Any = boundaries.start()
-        self._open: list[str] = []
-
-    def feed(self, piece: str) -> list[str]:
-        """The tokens that `piece` closes."""
-        ends, self._state = self._boundaries.advance(self._state, piece, self._hard_only)
-        tokens, start = [], 0
-        for end in ends:
-            tokens.append(piece[start:end])
-            start = end
-        if tokens and self._open:
-            tokens[0], self._open = "".join(self._open) + tokens[0], []
-        if start < len(piece):
-            self._open.append(piece[start:])
-        return tokens
-
-    def flush(self) -> list[str]:
-        """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
-        rest, self._open = "".join(self._open), []
-        self._state = self._boundaries.start()
-        return [rest] if rest else []
-
-    def feed_all(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Tokens of all `pieces`, then the last one."""
-        for piece in pieces:
-            yield from self.feed(piece)
-        yield from self.flush()
 
 
 class IdStream:

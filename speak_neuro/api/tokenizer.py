@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.api.boundaries import Boundaries, IndexArray, NetworkBoundaries, TableBoundaries
+from speak_neuro.api.boundaries import Boundaries, NetworkBoundaries, TableBoundaries
 from speak_neuro.api.folder import load_parts, save_parts
 from speak_neuro.api.specials import Allowed, allowed_names, check_specials, parts
-from speak_neuro.api.stream import IdStream, TokenStream
+from speak_neuro.api.stream import IdStream
+from speak_neuro.common.array_types import Int64Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.pictures.view import Ending, View
 from speak_neuro.table.learn_pieces import learn_pieces
@@ -34,6 +35,7 @@ from speak_neuro.table.slots import UNITS
 from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.table.vocabulary import IdArray, Vocabulary
 from speak_neuro.text import segments
+from speak_neuro.text.stream import TokenStream
 
 if TYPE_CHECKING:
     from speak_neuro.pictures.picture import Picture
@@ -43,7 +45,7 @@ class Encoding(NamedTuple):
     """Ids, and where each comes from."""
 
     ids: IdArray
-    offsets: IndexArray
+    offsets: Int64Array
     """(n, 2) half-open spans of the text. An id that is a part of a character has that character's span."""
 
 
@@ -135,7 +137,7 @@ class Tokenizer:
 
     # Tokens
 
-    def spans(self, text: str, unit: str = "character", ranges: bool = False) -> IndexArray:
+    def spans(self, text: str, unit: str = "character", ranges: bool = False) -> Int64Array:
         """(n, 2) half-open spans of SPEAK's tokens in `text`, or of its contextual ranges, in characters or bytes."""
         if unit not in ("character", "byte"):
             raise ValueError(f"unit is {unit!r}; allowed: character, byte")
@@ -216,7 +218,7 @@ class Tokenizer:
         spans = np.concatenate(offsets)
         return Encoding(np.concatenate(ids), spans if unit == "character" else segments.byte_spans(text, spans))
 
-    def _offsets(self, text: str, ids: IdArray) -> IndexArray:
+    def _offsets(self, text: str, ids: IdArray) -> Int64Array:
         """(n, 2) spans in characters of the ids of a text without special tokens."""
         prepared, sources = self.boundaries.prepare(text)
         sizes = self._known().lengths[ids]
@@ -267,10 +269,11 @@ class Tokenizer:
 
     def token_stream(self) -> TokenStream:
         """SPEAK's tokens of a text that arrives in pieces, each with the character that closes it."""
-        return TokenStream(self.boundaries)
+        cut = self.boundaries
+        return TokenStream(cut.start, lambda state, piece: cut.advance(state, piece, False))
 
 
-def _of_sources(spans: IndexArray, sources: IndexArray) -> IndexArray:
+def _of_sources(spans: Int64Array, sources: Int64Array) -> Int64Array:
     """Spans of a prepared text as spans of the text that its characters come from."""
     if not len(spans):
         return spans

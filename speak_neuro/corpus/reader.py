@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
 
-IndexArray = npt.NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 DOCUMENT_BREAK = "\n\n"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.corpus.reader import IndexArray, Scalar
+from speak_neuro.common.array_types import Int64Array
+from speak_neuro.corpus.reader import Scalar
 from speak_neuro.errors import SpeakError
 
 LARGE_EPOCH = 1 << 22
 """Windows of an epoch whose order is still a list in memory."""
 
 
-def circular_positions(starts: npt.ArrayLike, length: int, n_positions: int) -> IndexArray:
+def circular_positions(starts: npt.ArrayLike, length: int, n_positions: int) -> Int64Array:
     """Positions (B, length) of the windows at `starts` (B,), wrapping round the circle 0..n_positions-1."""
     begin = np.asarray(starts, dtype=np.int64)
     if begin.ndim != 1:
@@ -55,13 +56,13 @@ class WindowSampler:
                 f"text has {self.n_windows} windows of {length} characters, a batch needs {batch}: "
                 f"give more text{_hint('--batch', self.n_windows, self.n_windows)}"
             )
-        self._epoch: tuple[int, IndexArray] | None = None
+        self._epoch: tuple[int, Int64Array] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         return self.n_windows // self.batch
 
-    def epoch_starts(self, epoch: int) -> IndexArray:
+    def epoch_starts(self, epoch: int) -> Int64Array:
         """The start positions (n_windows,) of an epoch's windows, in the order in which they are read."""
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; allowed: at least 0")
@@ -76,7 +77,7 @@ class WindowSampler:
             self._epoch = epoch, (offset + order * self.length) % self.n_positions
         return self._epoch[1]
 
-    def starts(self, epoch: int, step: int) -> IndexArray:
+    def starts(self, epoch: int, step: int) -> Int64Array:
         """The start positions (batch,) of one step of an epoch."""
         if not 0 <= step < self.steps_per_epoch:
             raise ValueError(f"step is {step}; allowed: 0 to {self.steps_per_epoch - 1}")
@@ -85,19 +86,19 @@ class WindowSampler:
             return self._some_starts(epoch, np.arange(first, last))
         return self.epoch_starts(epoch)[first:last].copy()
 
-    def _some_starts(self, epoch: int, places: IndexArray) -> IndexArray:
+    def _some_starts(self, epoch: int, places: Int64Array) -> Int64Array:
         """The start positions of the windows at some places of an epoch's order."""
         source = np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
         offset = int(source.random_raw() % self.n_positions)
         order = permuted(places, self.n_windows, source.random_raw(4))
         return np.asarray((offset + order * self.length) % self.n_positions)
 
-    def starts_at(self, step: int) -> IndexArray:
+    def starts_at(self, step: int) -> Int64Array:
         """The start positions of the step-th step since the start of training, epochs counted through."""
         return self.starts(*divmod(step, self.steps_per_epoch))
 
 
-def permuted(places: IndexArray, count: int, keys: npt.NDArray[np.uint64]) -> IndexArray:
+def permuted(places: Int64Array, count: int, keys: npt.NDArray[np.uint64]) -> Int64Array:
     """Where a permutation of 0..count-1 takes `places`, without a list of it.
 
     A Feistel network permutes the smallest 4^k >= count numbers, left, right -> right, left + f(right, key); what falls

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speak_neuro.inference.engine import BoundaryEngine, IntArray
+from speak_neuro.common.array_types import Int32Array
+from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.model.stepping import StackCache
 from speak_neuro.neuron.reference import gated_lif_step
 from speak_neuro.neuron.resets import RESETS
@@ -26,7 +27,7 @@ MARGIN = 1e-3
 class BoundarySteps:
     """The boundaries of several texts that grow by one character each at every step."""
 
-    def __init__(self, engine: BoundaryEngine, beginnings: list[IntArray]) -> None:
+    def __init__(self, engine: BoundaryEngine, beginnings: list[Int32Array]) -> None:
         self.engine = engine
         self.device = engine.device
         # Look-ups are exact and cheap as they are; on an integer grid rounding moves a feature by a whole grid step.

@@ -21,12 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from speak_neuro.common.array_types import Float32Array, Int32Array
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import SpeakError
-from speak_neuro.neuron.reference import FloatArray
 from speak_neuro.systems.system import System
-
-IntArray = npt.NDArray[np.int32]
 
 BLOCK = 512
 """Characters per block of the window and convolution encoders."""
@@ -40,12 +38,12 @@ if hasattr(os, "register_at_fork"):
 class Trace(NamedTuple):
     """The tokenizer's run over one text of L characters."""
 
-    features: FloatArray
+    features: Float32Array
     """(L, D) input of the readouts."""
-    current: FloatArray
-    gate_logit: FloatArray
+    current: Float32Array
+    gate_logit: Float32Array
     """As the reset mode reads it: constants where the mode ignores the gate."""
-    membrane: FloatArray
+    membrane: Float32Array
     spikes: npt.NDArray[np.bool_]
 
 
@@ -82,7 +80,7 @@ class BoundaryEngine:
         """A cursor at the beginning of a text."""
         return Cursor(self)
 
-    def run(self, ids: IntArray) -> Trace:
+    def run(self, ids: Int32Array) -> Trace:
         """Everything about the text with these ids, from the reset potential."""
         return self.start().advance(ids)
 
@@ -91,7 +89,7 @@ class BoundaryEngine:
         features, current, gate_logit = self.tokenizer.inputs(ids, hidden)
         return features[0], current[0], self.tokenizer.effective_gate(gate_logit)[0]
 
-    def inputs(self, seen: IntArray, lead: int, new: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def inputs(self, seen: Int32Array, lead: int, new: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Inputs of the last `new` of the characters `seen`, of which `lead` stand before the present block."""
         if self.table is not None:
             chosen = torch.from_numpy(seen[-new:].astype(np.int64)).to(self.device)
@@ -109,7 +107,7 @@ class Cursor:
 
     def __init__(self, engine: BoundaryEngine) -> None:
         self._engine = engine
-        self._seen: IntArray = np.zeros(0, dtype=np.int32)  # context before the block, then the block so far
+        self._seen: Int32Array = np.zeros(0, dtype=np.int32)  # context before the block, then the block so far
         self._lead = 0
         self._potential: torch.Tensor | None = None
 
@@ -126,14 +124,14 @@ class Cursor:
         """Characters until the next block begins."""
         return self._lead + self._engine.block - self._seen.size or self._engine.block
 
-    def before_next(self) -> IntArray:
+    def before_next(self) -> Int32Array:
         """What the next character's block shows before it."""
         if self._seen.size == self._lead + self._engine.block:
             return self._seen[self._seen.size - min(self._engine.context, self._seen.size) :]
         return self._seen
 
     @torch.no_grad()
-    def advance(self, ids: IntArray) -> Trace:
+    def advance(self, ids: Int32Array) -> Trace:
         """The run over the next characters."""
         ids = np.asarray(ids, dtype=np.int32)
         if ids.size == 0:

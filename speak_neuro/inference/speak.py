@@ -8,7 +8,6 @@ stream.feed("a li"), stream.feed("ne"), stream.flush()
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,13 +16,14 @@ import numpy.typing as npt
 
 from speak_neuro.common.device import choose_device
 from speak_neuro.errors import SpeakError
-from speak_neuro.inference.engine import BoundaryEngine, Trace
+from speak_neuro.inference.engine import BoundaryEngine, Cursor, Trace
 from speak_neuro.inference.generation import Generation, Sampling
 from speak_neuro.inference.views import speak_view
 from speak_neuro.pictures.picture import Picture
 from speak_neuro.systems.run_folder import load_system, read_run
 from speak_neuro.text import segments
 from speak_neuro.text.alphabet import Alphabet
+from speak_neuro.text.stream import TokenStream
 
 PIECE = 1 << 15
 """Characters whose features are in memory at once when only boundaries are asked for."""
@@ -80,9 +80,14 @@ class Speak:
         cursor = self.engine.start()
         return lambda text: ended(cursor.advance(self.alphabet.encode(text)), hard_only)
 
-    def stream(self) -> Stream:
+    def stream(self) -> TokenStream:
         """A stream at the beginning of a text."""
-        return Stream(self)
+        return TokenStream(self.engine.start, self.advance)
+
+    def advance(self, cursor: Cursor, piece: str, hard_only: bool = False) -> tuple[list[int], Cursor]:
+        """Where tokens, or contextual ranges, end in the next `piece`, in characters of it; the cursor behind it."""
+        found = ended(cursor.advance(self.alphabet.encode(piece)), hard_only)
+        return (np.flatnonzero(found) + 1).tolist(), cursor
 
     def show(self, text: str, name: str = "SPEAK", entropy: bool = True) -> Picture:
         """A picture of `text`: its tokens, the potential behind them, and the language model's entropy."""
@@ -123,38 +128,3 @@ class Speak:
 def ended(trace: Trace, hard_only: bool) -> npt.NDArray[np.bool_]:
     """The spikes of a trace, with `hard_only` those that reset hard."""
     return trace.spikes & (trace.gate_logit > 0) if hard_only else trace.spikes
-
-
-class Stream:
-    """Tokens of a text that arrives in pieces: the same tokens as of the whole, whatever the pieces.
-
-    A token is given out with the character that closes it, without waiting for the next.
-    """
-
-    def __init__(self, speak: Speak) -> None:
-        self._speak = speak
-        self._cursor = speak.engine.start()
-        self._open: list[str] = []  # pieces of the token that nothing has closed yet: joined once, when it ends
-
-    def feed(self, piece: str) -> list[str]:
-        """The tokens that `piece` closes."""
-        spikes = self._cursor.advance(self._speak.alphabet.encode(piece)).spikes
-        ends = (np.flatnonzero(spikes) + 1).tolist()
-        if not ends:
-            self._open.append(piece)
-            return []
-        first = "".join([*self._open, piece[: ends[0]]])
-        self._open = [piece[ends[-1] :]]
-        return [first, *(piece[start:end] for start, end in itertools.pairwise(ends))]
-
-    def flush(self) -> list[str]:
-        """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
-        rest, self._open = "".join(self._open), []
-        self._cursor = self._speak.engine.start()
-        return [rest] if rest else []
-
-    def feed_all(self, pieces: Iterator[str]) -> Iterator[str]:
-        """Tokens of all `pieces`, then the last one."""
-        for piece in pieces:
-            yield from self.feed(piece)
-        yield from self.flush()

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
+from speak_neuro.common.array_types import Int32Array
 from speak_neuro.errors import SpeakError
-from speak_neuro.inference.engine import BoundaryEngine, IntArray
+from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.pictures.view import NeuronRun, View
 from speak_neuro.supervision.entropy import character_entropy
 from speak_neuro.text import segments
@@ -33,7 +34,7 @@ def speak_view(engine: BoundaryEngine, alphabet: Alphabet, text: str, name: str,
 
 
 @torch.no_grad()
-def entropy_bits(engine: BoundaryEngine, ids: IntArray, spikes: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def entropy_bits(engine: BoundaryEngine, ids: Int32Array, spikes: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """The language model's entropy of the next character in bits, (L,), each with half a training window before it."""
     model, size = engine.system.language_model, ids.size
     row = torch.from_numpy(ids.astype(np.int64))[None].to(engine.device)

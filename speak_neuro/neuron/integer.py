@@ -25,12 +25,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, Int64Array
 from speak_neuro.neuron.reference import NeuronParameters
 
-IntArray = npt.NDArray[np.int64]
 Integers = npt.NDArray[Any]
 """Any integer type."""
-BoolArray = npt.NDArray[np.bool_]
 
 STATE_LIMIT = 2**23 - 1
 """Largest magnitude of the 24-bit state."""
@@ -117,9 +116,9 @@ class IntegerRun(NamedTuple):
     """One pass over a batch of sequences: (B, L) each, the final state (B,)."""
 
     spikes: BoolArray
-    membrane: IntArray
+    membrane: Int64Array
     """u, the potential before reset; at a padding position the carried potential."""
-    state: IntArray
+    state: Int64Array
     saturated: BoolArray
     """Where the potential did not fit 24 bits."""
 
@@ -130,8 +129,8 @@ def representable_threshold(threshold: int) -> bool:
 
 
 def integer_step(
-    current: IntArray, gate: IntArray, state: IntArray, neuron: IntegerNeuron
-) -> tuple[BoolArray, IntArray, IntArray, BoolArray]:
+    current: Int64Array, gate: Int64Array, state: Int64Array, neuron: IntegerNeuron
+) -> tuple[BoolArray, Int64Array, Int64Array, BoolArray]:
     """One position: int64 arrays of one shape -> spikes, membrane, new state, saturated."""
     n = neuron
     leaked = np.sign(state) * (np.abs(state) * n.decay >> DECAY_BITS)
@@ -146,7 +145,7 @@ def integer_run(
     current: Integers,
     gate: Integers,
     neuron: IntegerNeuron,
-    state: IntArray | None = None,
+    state: Int64Array | None = None,
     valid: BoolArray | None = None,
 ) -> IntegerRun:
     """All positions of (B, L) integer inputs, from `state` (B,) (default: the reset potential).
@@ -178,7 +177,7 @@ def integer_run(
 class Part(NamedTuple):
     """One Dense of 8-bit weights."""
 
-    weight: IntArray
+    weight: Int64Array
     """(D,), 0 to 255, or even and -256 to 254: with both signs the hardware's lowest bit is the sign's."""
     exponent: int
 
@@ -205,7 +204,7 @@ def weight_parts(weight: Integers, exponent: int = 0) -> list[Part]:
     ]
 
 
-def integer_readout(payload: Integers, parts: list[Part]) -> IntArray:
+def integer_readout(payload: Integers, parts: list[Part]) -> Int64Array:
     """Graded spikes (..., D) through the parts of one lane -> (...), as that many Dense on one port give."""
     payload = payload.astype(np.int64)
     total = np.zeros(payload.shape[:-1], dtype=np.int64)

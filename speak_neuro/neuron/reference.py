@@ -27,12 +27,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, Float32Array
 from speak_neuro.neuron.resets import RESETS, check_mode
-
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 
 CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 
@@ -41,15 +38,15 @@ CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
 class NeuronParameters:
     """Constants of the neuron, each a number or an array of shape (N,), one value per neuron."""
 
-    decay: float | FloatArray = 1.0
+    decay: float | Float32Array = 1.0
     """gamma: share of the carried potential that survives one step, in [0, 1]."""
-    gain: float | FloatArray = 1.0
+    gain: float | Float32Array = 1.0
     """delta: factor on the input current."""
-    threshold: float | FloatArray = 1.0
+    threshold: float | Float32Array = 1.0
     """u_th: potential at and above which the neuron fires."""
-    reset_potential: float | FloatArray = 0.0
+    reset_potential: float | Float32Array = 0.0
     """u_reset: potential after a hard reset, and before the first position; below the threshold."""
-    reset_scale: float | FloatArray = 0.8
+    reset_scale: float | Float32Array = 0.8
     """theta: share of the threshold that a soft reset subtracts."""
     mode: str = "gated"
     """One of `neuron.resets.RESETS`."""
@@ -69,7 +66,7 @@ class NeuronParameters:
             raise ValueError(f"threshold is {self.threshold}; allowed: above reset_potential {self.reset_potential}")
 
     @property
-    def soft_reset(self) -> FloatArray:
+    def soft_reset(self) -> Float32Array:
         """What a soft reset subtracts, rounded to float32 once; 0 in the modes without a soft reset."""
         amount = np.multiply(self.reset_scale, self.threshold, dtype=np.float32)
         return np.asarray(amount if RESETS[self.mode].subtracts else np.zeros_like(amount))
@@ -79,15 +76,15 @@ class Run(NamedTuple):
     """One pass over a batch of sequences: shapes (B, L) or (B, L, N), the final state (B,) or (B, N)."""
 
     spikes: BoolArray
-    membrane: FloatArray
+    membrane: Float32Array
     """u, the potential before reset; at a padding position the carried potential."""
-    state: FloatArray
+    state: Float32Array
     """v after the last position."""
 
 
 def gated_lif_step(
-    current: FloatArray, gate_logit: FloatArray, state: FloatArray, parameters: NeuronParameters
-) -> tuple[BoolArray, FloatArray, FloatArray]:
+    current: Float32Array, gate_logit: Float32Array, state: Float32Array, parameters: NeuronParameters
+) -> tuple[BoolArray, Float32Array, Float32Array]:
     """One position: `current`, `gate_logit`, `state` of shape (B,) or (B, N) -> spikes, membrane, new state."""
     p = parameters
     with np.errstate(over="ignore", invalid="ignore"):  # infinities are carried on, silently as in every backend
@@ -103,10 +100,10 @@ def gated_lif_step(
 
 
 def gated_lif_run(
-    current: FloatArray,
-    gate_logit: FloatArray,
+    current: Float32Array,
+    gate_logit: Float32Array,
     parameters: NeuronParameters | None = None,
-    state: FloatArray | None = None,
+    state: Float32Array | None = None,
     valid: BoolArray | None = None,
 ) -> Run:
     """All positions of (B, L) or (B, L, N) inputs, from `state` (default: the reset potential).

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from speak_neuro.common.settings import option, validate
-from speak_neuro.config import NeuronConfig
+from speak_neuro.config import NeuronConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class SpeakTraining:
 
     def __post_init__(self) -> None:
         validate(self)
+
+    def shared(self) -> TrainingConfig:
+        """The settings that training in general has too, alpha and beta constant."""
+        names = {item.name for item in fields(TrainingConfig)} - {"entropy"}  # of which this one says another thing
+        return TrainingConfig(learn_mixes=False, **{name: value for name, value in vars(self).items() if name in names})
 
 
 @dataclass(frozen=True)

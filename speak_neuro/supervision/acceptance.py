@@ -17,7 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-BoolArray = npt.NDArray[np.bool_]
+from speak_neuro.common.array_types import BoolArray
+
 Float64Array = npt.NDArray[np.float64]
 AcceptanceRule = Literal["metropolis", "literal", "greedy", "always", "never"]
 ACCEPTANCE_RULES: tuple[str, ...] = get_args(AcceptanceRule)

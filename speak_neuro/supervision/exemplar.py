@@ -21,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.common.files import atomic_write
 from speak_neuro.common.json_files import Strict, check_json
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.text.unigram import UNKNOWN, train_unigram
-
-BoolArray = npt.NDArray[np.bool_]
 
 CHARACTERS_PER_PIECE = 50
 """A text has to have so many characters for each piece: fewer teach no frequencies."""

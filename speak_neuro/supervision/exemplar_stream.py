@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.common.numba_cache import kernel
 from speak_neuro.corpus.memory_map import release
 from speak_neuro.supervision.exemplar import LONGEST_RUN, UnigramExemplar
 from speak_neuro.text.alphabet import Alphabet
-
-BoolArray = npt.NDArray[np.bool_]
 
 CHUNK = 1 << 20
 LONGEST = 63

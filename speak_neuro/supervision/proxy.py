@@ -19,11 +19,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, ByteArray
 from speak_neuro.corpus.windows import circular_positions
 from speak_neuro.errors import SpeakError
-
-BoolArray = npt.NDArray[np.bool_]
-ByteArray = npt.NDArray[np.uint8]
 
 # magic, version, padding, 0, number of positions; then the proxy bits, then the visited bits
 HEADER = struct.Struct("<8sI4xQQ")

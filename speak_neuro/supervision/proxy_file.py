@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, ByteArray
 from speak_neuro.common.files import atomic_write
 from speak_neuro.corpus.memory_map import release
 from speak_neuro.errors import SpeakError
-from speak_neuro.supervision.proxy import HEADER, MAGIC, VERSION, BoolArray, ByteArray, ProxyStore
+from speak_neuro.supervision.proxy import HEADER, MAGIC, VERSION, ProxyStore
 
 RECORD = struct.Struct("<BQI")
 """Plane, first byte, number of bytes; the bytes follow."""

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import Float32Array
 from speak_neuro.common.arrays import read_arrays, write_arrays
 from speak_neuro.errors import SpeakError
-from speak_neuro.neuron.reference import CONSTANTS, FloatArray, NeuronParameters
+from speak_neuro.neuron.reference import CONSTANTS, NeuronParameters
 from speak_neuro.neuron.resets import compiled_reset
 from speak_neuro.text.alphabet import Alphabet
 
@@ -49,9 +50,9 @@ class CompiledTable:
     """A tokenizer of k tables. V characters, the unknown one (id 0) included."""
 
     alphabet: Alphabet
-    current: FloatArray
+    current: Float32Array
     """(k, V) parts of I, by delay and by the alphabet's id."""
-    gate: FloatArray
+    gate: Float32Array
     """(k, V) parts of the gate logit e: a spike resets hard where their sum is above 0. The reset mode is already in
     them: modes that ignore the gate have a constant one."""
     neuron: NeuronParameters = field(default_factory=NeuronParameters)
@@ -133,7 +134,7 @@ class CompiledTable:
                 v = reset if opened else v - soft
         return fired, self.after(state, text, v)
 
-    def _summed(self, parts: FloatArray, recent: str, text: str) -> FloatArray:
+    def _summed(self, parts: Float32Array, recent: str, text: str) -> Float32Array:
         """(L,) sums over the last k characters."""
         parts = np.concatenate([parts, np.zeros((self.taps, 1), np.float32)], axis=1)  # last: before the text
         ids = np.full(self.taps - 1 + len(text), -1, dtype=np.int64)

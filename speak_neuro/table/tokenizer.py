@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,6 +27,7 @@ from speak_neuro.table.slots import LONGEST_UNIT
 from speak_neuro.table.table import CompiledTable, State
 from speak_neuro.table.vocabulary import IdArray, Vocabulary
 from speak_neuro.text import segments
+from speak_neuro.text.stream import TokenStream
 
 IndexArray = npt.NDArray[np.int64]
 
@@ -138,9 +139,14 @@ class TableTokenizer:
 
         return spikes
 
-    def stream(self) -> TableStream:
+    def stream(self) -> TokenStream:
         """A stream at the beginning of a text."""
-        return TableStream(self)
+        return TokenStream(lambda: None, self.advance)
+
+    def advance(self, state: State | None, piece: str, hard_only: bool = False) -> tuple[list[int], State]:
+        """Where tokens, or contextual ranges, end in the next `piece`, in characters of it; the state behind it."""
+        cuts, reached = self.cuts(piece, state, hard_only)
+        return cuts[:, 1].tolist(), reached
 
     def spans_batch(self, texts: Sequence[str], unit: str = "character", threads: int = 1) -> list[IndexArray]:
         """`spans` of each text. Threads do not change the result."""
@@ -232,42 +238,6 @@ class TableTokenizer:
         if self.vocabulary is None:
             raise SpeakError("this tokenizer has no vocabulary; give one: load(table, vocabulary=FILE)")
         return self.vocabulary
-
-
-class TableStream:
-    """Tokens of a text that arrives in pieces: the same tokens as of the whole, whatever the pieces.
-
-    A token is given out with the character that closes it, without waiting for the next.
-    """
-
-    def __init__(self, tokenizer: TableTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._state: State | None = None
-        self._open: list[str] = []
-
-    def feed(self, piece: str) -> list[str]:
-        """The tokens that `piece` closes."""
-        cuts, self._state = self._tokenizer.cuts(piece, self._state)
-        tokens, start = [], 0
-        for end in cuts[:, 1].tolist():
-            tokens.append(piece[start:end])
-            start = end
-        if tokens and self._open:
-            tokens[0], self._open = "".join(self._open) + tokens[0], []
-        if start < len(piece):
-            self._open.append(piece[start:])
-        return tokens
-
-    def flush(self) -> list[str]:
-        """The last, unfinished token, if any; the stream is then at the beginning of a new text."""
-        rest, self._open, self._state = "".join(self._open), [], None
-        return [rest] if rest else []
-
-    def feed_all(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Tokens of all `pieces`, then the last one."""
-        for piece in pieces:
-            yield from self.feed(piece)
-        yield from self.flush()
 
 
 def _column(unit: str) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int32]
+from speak_neuro.common.array_types import Int32Array
 
 SCHEMA = 1
 UNKNOWN = 0
@@ -40,7 +40,7 @@ class Alphabet:
 
     characters: str
     """The characters of ids 1, 2, ..., each once."""
-    _ids: IntArray = field(init=False, repr=False, compare=False)
+    _ids: Int32Array = field(init=False, repr=False, compare=False)
     _points: npt.NDArray[np.uint32] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class Alphabet:
         """The id of every character outside the alphabet."""
         return UNKNOWN
 
-    def encode(self, text: str) -> IntArray:
+    def encode(self, text: str) -> Int32Array:
         """The (L,) int32 ids of the L characters of `text`."""
         return np.take(self._ids, code_points(text), mode="clip")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-BoolArray = npt.NDArray[np.bool_]
+from speak_neuro.common.array_types import BoolArray
 
 
 class BoundaryScores(NamedTuple):

@@ -17,15 +17,14 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray, Int64Array
 from speak_neuro.text.alphabet import code_points
 
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.int64]
 Convention = Literal["closes", "opens"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
 
 
-def spans(spikes: npt.ArrayLike, convention: Convention = "closes") -> IndexArray:
+def spans(spikes: npt.ArrayLike, convention: Convention = "closes") -> Int64Array:
     """The (n, 2) spans [start, end) of the tokens of spikes (L,); an empty text has none."""
     fired = _as_spikes(spikes, convention, row=True)
     if fired.size == 0:
@@ -37,7 +36,7 @@ def spans(spikes: npt.ArrayLike, convention: Convention = "closes") -> IndexArra
     return np.stack([starts, ends], axis=1, dtype=np.int64)
 
 
-def lengths(spikes: npt.ArrayLike, convention: Convention = "closes") -> IndexArray:
+def lengths(spikes: npt.ArrayLike, convention: Convention = "closes") -> Int64Array:
     """The (n,) token lengths in characters."""
     cuts = spans(spikes, convention)
     return cuts[:, 1] - cuts[:, 0]
@@ -60,7 +59,7 @@ def tokens(text: str, spikes: npt.ArrayLike, convention: Convention = "closes") 
     return [text[start:end] for start, end in cuts.tolist()]
 
 
-def byte_spans(text: str, spans: npt.ArrayLike) -> IndexArray:
+def byte_spans(text: str, spans: npt.ArrayLike) -> Int64Array:
     """The (n, 2) character spans as offsets into the UTF-8 form of `text`; a lone surrogate counts as three bytes.
 
     The same as encoding with `errors="surrogatepass"`.

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol, cast
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
+from speak_neuro.common.array_types import Float64Array
 from speak_neuro.config import ENCODERS, ModelConfig, TokenizerConfig
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Readout(Protocol):
@@ -75,7 +72,7 @@ class Encoder(nn.Module):
         none, or where `of_one_character` makes them."""
         return None
 
-    def feature_range(self) -> tuple[FloatArray, FloatArray] | None:
+    def feature_range(self) -> tuple[Float64Array, Float64Array] | None:
         """The least and the largest value (D,) of each feature, whatever the text; None where nothing can be said."""
         return None
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speak_neuro.common.array_types import Float64Array
 from speak_neuro.config import ModelConfig, TokenizerConfig
-from speak_neuro.tokenizer.encoder import Encoder, FloatArray
+from speak_neuro.tokenizer.encoder import Encoder
 
 GELU_LEAST = -0.1701
 """GELU's minimum, rounded away from zero."""
@@ -61,7 +62,7 @@ class WindowEncoder(Encoder):
         rows = torch.where(recent < 0, absent, rows).view(-1, self.context)
         return nn.functional.embedding_bag(rows, table, mode="sum").view(*ids.shape, width) + self.linear.bias
 
-    def feature_range(self) -> tuple[FloatArray, FloatArray]:
+    def feature_range(self) -> tuple[Float64Array, Float64Array]:
         """LayerNorm's output has at most norm sqrt(D), so feature i is GELU of a number within |w_i| sqrt(D) of b_i."""
         weight, bias = (tensor.detach().cpu().double().numpy() for tensor in (self.norm.weight, self.norm.bias))
         high = np.maximum(np.abs(weight) * math.sqrt(weight.size) + bias, 0.0)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.config import SYSTEMS, RunConfig
 from speak_neuro.corpus.memory_map import trim
 from speak_neuro.corpus.named_sets import NAMED, check_name, named_parts
@@ -29,7 +29,6 @@ from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.training.streamed_text import StreamedText, boundaries, source_bytes
 
 Ids = npt.NDArray[Any]
-BoolArray = npt.NDArray[np.bool_]
 Say = Callable[[str], None]
 
 LEAST_KNOWN = 0.5

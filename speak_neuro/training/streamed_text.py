@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of, digest_of_file
 from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.common.json_text import parse_json
@@ -39,7 +40,6 @@ from speak_neuro.supervision.exemplar_stream import stream_boundaries
 from speak_neuro.supervision.proxy_file import write_bits
 from speak_neuro.text.alphabet import Alphabet
 
-BoolArray = npt.NDArray[np.bool_]
 Say = Callable[[str], None]
 
 SCHEMA = 1

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import MissingExtra
 from speak_neuro.systems.system import System
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.text.metrics import boundary_scores
-
-BoolArray = npt.NDArray[np.bool_]
 
 USUAL_SF = (2.0, 8.0)
 """Characters per token outside which a tokenizer is hardly one: near single characters, or longer than words."""

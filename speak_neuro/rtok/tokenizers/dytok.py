@@ -19,14 +19,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from speak_neuro.common.array_types import Float64Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.pretrained.byte_unigram import ByteUnigram, join_characters, to_bytes
 from speak_neuro.rtok.tokenizers.merging import Merger, Pair
 from speak_neuro.text.byte_alphabet import raw_bytes
 
-FloatArray = npt.NDArray[np.float64]
 Batch = Sequence[Sequence[str]]
 """Sentences, each a list of units: normalised strings."""
 
@@ -126,7 +125,9 @@ class SampledDytokSegmenter:
 
     name = "dytok-sampled"
 
-    def __init__(self, model: ByteUnigram, curve: Sequence[float] | FloatArray, generator: np.random.Generator) -> None:
+    def __init__(
+        self, model: ByteUnigram, curve: Sequence[float] | Float64Array, generator: np.random.Generator
+    ) -> None:
         self.curve = np.asarray(curve, dtype=np.float64)
         self.generator = generator
         self.drawn: list[int] = []
@@ -143,7 +144,7 @@ class SampledDytokSegmenter:
         return self._segmenter.segment(batch, language)
 
 
-def merge_curve(model: ByteUnigram, batches: Iterable[Batch]) -> FloatArray:
+def merge_curve(model: ByteUnigram, batches: Iterable[Batch]) -> Float64Array:
     """(m + 1,) mean tokens of a sentence after 0, ..., m merges in each batch, without specials; the last is the least.
 
     A batch that has nothing left to merge keeps its length.
@@ -161,7 +162,7 @@ def merge_curve(model: ByteUnigram, batches: Iterable[Batch]) -> FloatArray:
     return np.asarray(total / sentences, dtype=np.float64)
 
 
-def merges_for(curve: Sequence[float] | FloatArray, percent: float) -> int:
+def merges_for(curve: Sequence[float] | Float64Array, percent: float) -> int:
     """The fewest merges that save `percent` of what merging can save."""
     if not 0 <= percent <= 100:
         raise SpeakError(f"percent is {percent:g}; allowed: 0 to 100")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.common.device import choose_device
 from speak_neuro.config import ModelConfig, NeuronConfig, RunConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
@@ -32,7 +32,6 @@ from speak_neuro.systems.system import System
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.tokenizer.module import Boundaries, SpeakTokenizer
 
-BoolArray = npt.NDArray[np.bool_]
 FRAMEWORK = "rtok"
 """Value of `framework` in the config.json of a run folder that holds such a tokenizer."""
 POSITIONS = 1 << 20

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from speak_neuro.common.tensors import apply_tensors, optimiser_tensors, restore_optimiser
-from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
+from speak_neuro.config import NeuronConfig, TokenizerConfig
 from speak_neuro.rtok.config import SpeakTraining
 from speak_neuro.rtok.tasks.examples import Example, units_of
 from speak_neuro.rtok.text.characters import learn_characters
@@ -104,21 +104,7 @@ class JointTokenizer:
         config = rtok_config(
             neuron,
             TokenizerConfig(encoder="linear", encoder_width=settings.encoder_width, context=1, tanh=settings.tanh),
-            TrainingConfig(
-                tokenizer_learning_rate=settings.tokenizer_learning_rate,
-                tokenizer_clip=settings.tokenizer_clip,
-                membrane_weight=settings.membrane_weight,
-                reset_weight=settings.reset_weight,
-                rest_term=settings.rest_term,
-                rest_weight=settings.rest_weight,
-                learn_mixes=False,
-                fire_mix=settings.fire_mix,
-                rest_mix=settings.rest_mix,
-                entropy_share=settings.entropy_share,
-                reset_positive_weight=settings.reset_positive_weight,
-                acceptance=settings.acceptance,
-                temperature=settings.temperature,
-            ),
+            settings.shared(),
         )
         limits = Limits(count_pieces=lambda token: len(segment(token)))
         return cls(CharacterTokenizer(alphabet, config), book, limits, settings, seed, mimic, pieces_entropy)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from speak_neuro.common.array_types import BoolArray
 from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
 from speak_neuro.rtok.training.proxies import ProxyBook
@@ -31,7 +32,6 @@ from speak_neuro.supervision.entropy import reset_targets
 from speak_neuro.supervision.losses import membrane_loss, membrane_targets, reset_loss
 from speak_neuro.tokenizer.module import Boundaries
 
-BoolArray = npt.NDArray[np.bool_]
 RATIO_MARGIN = 1e-6
 """Added to both losses of the literal rule's ratio, which is then defined for a loss of zero."""
 

@@ -18,13 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from speak_neuro.common.array_types import BoolArray, Float32Array
 from speak_neuro.rtok.text.limits import tokens_of
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
 from speak_neuro.rtok.training.learn import gate_loss, mimicry_loss
 from speak_neuro.rtok.training.proxies import Segment, piece_openings
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
 POSITIONS = 4096
 """Padded characters of a batch: about 32 sentences."""
 
@@ -43,7 +42,7 @@ class Accuracy(NamedTuple):
         return self.spike + self.rest
 
 
-def information(unit: str, segment: Segment, score: Callable[[str], float]) -> FloatArray:
+def information(unit: str, segment: Segment, score: Callable[[str], float]) -> Float32Array:
     """-score of each piece at its first character, (L,), -inf elsewhere: surprisal in nats when scores are log
     probabilities. It stands in for token entropy where no language model is at hand.
     """
@@ -59,7 +58,7 @@ def mimic(
     tokenizer: CharacterTokenizer,
     units: Sequence[str],
     targets: Sequence[BoolArray],
-    values: Sequence[FloatArray] | None = None,
+    values: Sequence[Float32Array] | None = None,
     *,
     epochs: int = 20,
     learning_rate: float = 1e-3,

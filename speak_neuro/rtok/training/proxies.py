@@ -15,11 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from speak_neuro.common.array_types import BoolArray, ByteArray
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.text.limits import openings
 
-BoolArray = npt.NDArray[np.bool_]
-ByteArray = npt.NDArray[np.uint8]
 Segment = Callable[[str], Sequence[str]]
 """A unit's pieces; joined they are the unit."""
 
