@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from speak_neuro.common.pages import templates
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
 from speak_neuro.pictures.view import is_right_to_left
@@ -31,13 +31,7 @@ LEVELS = {
 }
 """What each backend is, for someone who sees the page and nothing else."""
 
-_environment = Environment(
-    loader=PackageLoader("speak_neuro.sim", ""),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_environment = templates("speak_neuro.sim")
 _environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from speak_neuro.common.pages import templates
 from speak_neuro.pictures.view import NeuronRun, View, clusters, is_right_to_left, same_text, visible
 
 PIECE = 7
@@ -24,13 +24,7 @@ TOP, BASE, HEIGHT = 14.0, 112.0, 166
 BARS = 24.0
 """Height of the entropy's bars at the most bits shown."""
 
-_environment = Environment(
-    loader=PackageLoader("speak_neuro.pictures", "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_environment = templates("speak_neuro.pictures", "templates")
 
 
 @dataclass(frozen=True)
