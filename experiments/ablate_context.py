@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ import gtok
 
 from speak_neuro.common.command import run_command, shorten_usage_errors
 from speak_neuro.common.files import write_json
-from speak_neuro.common.provenance import result_record
+from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.training.presets import PRESETS
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known, rest = parser.parse_known_args([flag for flag in given if flag != "--debug"])
     # Checked before anything is trained, and by the parser that will read them.
     training.parse_args(rest)
-    parser.set_defaults(**vars(known), rest=rest)
+    parser.set_defaults(**vars(known), rest=rest, given=given)
     return run_command(parser, ablate, ["--debug"] if "--debug" in given else [])
 
 
@@ -93,9 +94,8 @@ def ablate(arguments: argparse.Namespace) -> int:
     for row in rows:
         numbers = " ".join(f"{row[name]:8.4f}" for name in MEASURES)
         print(f"{row['encoder']:>12} {row['context'] or '':>3} {numbers}")
-    if arguments.json:
-        command = " ".join(["ablate_context.py", "--preset", arguments.preset, *arguments.rest])
-        write_json(arguments.json, result_record(command, {"runs": rows}))
+    arguments.command_line += f" {shlex.join(arguments.given)}"
+    write_result(arguments, {"runs": rows})
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from speak_neuro.common.command import run_command
+from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.generation import Generation, Sampling
@@ -50,8 +50,8 @@ def whole_pass(speak: Speak, generation: Generation) -> torch.Tensor:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Measure, compare, print."""
-    if arguments.characters < 100 or arguments.repeats < 1:
-        raise SpeakError("--characters is below 100 or --repeats below 1; allowed: at least 100 and 1")
+    at_least(arguments, 100, "characters")
+    at_least(arguments, 1, "repeats")
     torch.set_num_threads(1)
     speak = Speak.load(arguments.run)
     list(speak.generate("a", 40))  # loads what is loaded once

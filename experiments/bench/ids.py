@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from speak_neuro.common.command import run_command
 from speak_neuro.common.json_files import Strict, read_json
 from speak_neuro.common.provenance import write_result
+from speak_neuro.common.timing import in_turns
 from speak_neuro.errors import ParityError, SpeakError
 
 GTOK = Path(__file__).resolve().parents[1] / "gtok.py"
@@ -159,12 +158,12 @@ def at_size(arguments: argparse.Namespace, language: str, size: int) -> dict[str
         size = peers["BPE"].size
     encoders: dict[str, Any] = {unit: ours(speak, train, test, size, unit) for unit in UNITS} | peers
     counts = {name: encode() for name, encode in encoders.items()}
-    seconds = timed(encoders, arguments.repeats)
+    spent = in_turns(encoders, arguments.repeats)  # processor time: other programs on the machine don't count
     return {
         name: {
             "ids": encoders[name].size,
             "characters_per_id": len(test) / counts[name],
-            "million_characters_per_second": len(test) / seconds[name] / 1e6,
+            "million_characters_per_second": len(test) / max(spent[name].cpu, 1e-9) / 1e6,
         }
         for name in counts
     }
@@ -196,17 +195,6 @@ def peer(name: str, train: str, test: str, size: int) -> Callable[[], int]:
 
     encode.size = tokenizer.get_vocab_size()  # type: ignore[attr-defined]
     return encode
-
-
-def timed(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median processor seconds of each, taking turns: other programs on the machine don't count."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - begin)
-    return {name: max(statistics.median(values), 1e-9) for name, values in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from step_setup import SIZES, configuration, prepare, text_ids, trainer_of
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.provenance import write_result
+from speak_neuro.common.timing import in_turns
 from speak_neuro.errors import ParityError
 from speak_neuro.training.presets import RECIPE
 
@@ -60,6 +59,7 @@ def measure(arguments: argparse.Namespace) -> int:
 
 def measure_size(size: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of a step in both, their ratio, and what else a run does in units of a step in bfloat16."""
+    from speak_neuro.common.device import choose_device, wait
     from speak_neuro.training.evaluation import evaluate
     from speak_neuro.training.fit import train_step
     from speak_neuro.training.trainer import read_batch
@@ -69,15 +69,22 @@ def measure_size(size: str, arguments: argparse.Namespace) -> dict[str, float]:
     difference = abs(losses["bfloat16"] - losses["float32"])
     if not difference < TOLERANCE:
         raise ParityError(f"{size}: the first losses differ by {difference:.4f} nats; allowed: {TOLERANCE}")
-    times: dict[str, list[float]] = {name: [] for name in PRECISIONS}
-    for _ in range(arguments.repeats):
-        for name, trainer in trainers.items():
-            times[name].append(seconds(lambda trainer=trainer: train_step(trainer), arguments.device))
-    float32, bfloat16 = (statistics.median(times[name]) for name in PRECISIONS)
     last, ids = trainers["bfloat16"], text_ids()[0][:EVALUATED]
-    reading = seconds(lambda: read_batch(last), arguments.device)
     window = last.config.window
-    evaluating = seconds(lambda: evaluate(last.system, ids, window, precision="bfloat16"), arguments.device)
+    device = choose_device(arguments.device)
+
+    def seconds(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+        # On a shared machine the processor's time repeats better; on a CUDA device only the clock counts.
+        spent = in_turns(runs, repeats, finish=lambda: wait(device))
+        return {name: time.cpu if device.type == "cpu" else time.wall for name, time in spent.items()}
+
+    steps = {name: lambda trainer=trainer: train_step(trainer) for name, trainer in trainers.items()}
+    float32, bfloat16 = seconds(steps, arguments.repeats).values()
+    between: dict[str, Callable[[], Any]] = {
+        "reading": lambda: read_batch(last),
+        "evaluating": lambda: evaluate(last.system, ids, window, precision="bfloat16"),
+    }
+    reading, evaluating = seconds(between, 1).values()
     return {
         "float32_ms": 1e3 * float32,
         "bfloat16_ms": 1e3 * bfloat16,
@@ -97,21 +104,6 @@ def setting(size: str, precision: str) -> Any:
     )
     tokenizer = dataclasses.replace(config.tokenizer, kind="fixed", fixed_length=5)
     return dataclasses.replace(config, tokenizer=tokenizer, training=training)
-
-
-def seconds(work: Callable[[], Any], device: str) -> float:
-    """Processor time of `work`; on a CUDA device the clock's."""
-    import torch
-
-    if device == "cpu":
-        began = time.process_time()
-        work()
-        return time.process_time() - began
-    torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    work()
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

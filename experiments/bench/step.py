@@ -3,8 +3,8 @@
     python experiments/bench/step.py --json step.json
     python experiments/bench/step.py --device cuda --models text8 --systems gpu paper --json step.json
 
-Models (`bench_hourglass`, whose parity gate runs first: logits and gradients must agree or nothing is timed):
-the package's Hourglass and the plain one of tests/, at the sizes of --models, forward to optimiser.
+Models (`hourglass`, whose parity gate runs first: logits and gradients must agree or nothing is timed):
+the package's Hourglass and the plain one of `model.plain`, at the sizes of --models, forward to optimiser.
 Systems (`systems`): SPEAK's whole step, with acceptance and metrics, and the dtp-gumbel step, at the sizes of
 --systems, both at a boundary rate of 0.2. Where SPEAK decides at every k-th step, one measurement is the mean over k
 steps. Contenders take turns in one process; medians are reported, and the memory of each system from a process of its
@@ -76,8 +76,7 @@ def models(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """The package's model and the plain one."""
     import torch
 
-    options = argparse.Namespace(backend="auto", bf16=False, repeats=arguments.repeats)
-    found = measure_preset(MODELS[size], torch.empty(0, device=arguments.device).device, options)
+    found = measure_preset(MODELS[size], torch.empty(0, device=arguments.device).device, arguments.repeats)
     clock = "wall_ms" if arguments.device != "cpu" else "cpu_ms"
     plain, ours = found[f"plain_{clock}"], found[f"ours_{clock}"]
     print(f"model {size:8} plain {plain:9.1f} ms   package {ours:9.1f} ms   plain / package {plain / ours:.2f}")

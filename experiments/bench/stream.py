@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speak_neuro.common.command import run_command
+from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.provenance import write_result
 from speak_neuro.corpus.reader import embedded_text, read_text
 from speak_neuro.errors import SpeakError
@@ -50,8 +50,8 @@ def bench(arguments: argparse.Namespace) -> int:
     """Build, train, resume, report."""
     if not Path("/proc/self/status").exists():
         raise SpeakError("memory is read from /proc, which this system has not; run it on Linux")
-    if arguments.steps < 1 or arguments.bytes < 1e6:
-        raise SpeakError("--steps is at least 1 and --bytes at least 1e6")
+    at_least(arguments, 1, "steps")
+    at_least(arguments, 1e6, "bytes")
     if arguments.work.exists():
         raise SpeakError(f"{arguments.work}: exists; name a new folder as --work")
     text, run = arguments.work / "text.txt", arguments.work / "run"

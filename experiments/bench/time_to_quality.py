@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from time_to_quality_arms import ARMS, Text, build_arms, draw, parse_system, read, speed_up
 
-from speak_neuro.common.command import run_command
+from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.device import describe_device
 from speak_neuro.common.files import check_writable
 from speak_neuro.common.provenance import write_result
@@ -86,9 +86,9 @@ def measure(arguments: argparse.Namespace) -> int:
     """Train all arms of all systems and seeds that are not there, report, and write what was asked for."""
     import torch
 
-    for name, least in (("steps", TURNS), ("characters", 2), ("threads", 1)):
-        if getattr(arguments, name) < least:
-            raise SpeakError(f"--{name} is {getattr(arguments, name)}; allowed: {least} or more")
+    at_least(arguments, TURNS, "steps")
+    at_least(arguments, 2, "characters")
+    at_least(arguments, 1, "threads")
     if arguments.picture is not None:
         check_writable(arguments.picture)
     torch.set_num_threads(arguments.threads)

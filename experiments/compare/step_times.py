@@ -23,7 +23,7 @@ import numpy as np
 from records import flat_config
 from texts import Texts
 
-from speak_neuro.common.command import run_command
+from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.provenance import write_result
 from speak_neuro.common.timing import in_turns
 from speak_neuro.errors import SpeakError
@@ -50,10 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Build a trainer for each run, let them take turns, report medians."""
-    for name in ("repeats", "threads"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise SpeakError(f"--{name} is {value}; allowed: at least 1")
+    at_least(arguments, 1, "repeats", "threads")
     import torch
 
     from speak_neuro.common.device import choose_device, describe_device, wait

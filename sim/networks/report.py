@@ -17,8 +17,8 @@ SHOWN_NEURONS = 128
 TRACED = 4
 WHAT = {
     "neuron": "Each layer of neurons alone, on the reference's own inputs: every spike and every bit must agree.",
-    "network": "Lava computes everything from the inputs. Sums of another order may differ in their last bits; the first "
-    "spike that differs in a sequence must be that close to its threshold.",
+    "network": "Lava computes everything from the inputs. Sums of another order may differ in their last bits; the "
+    "first spike that differs in a sequence must be that close to its threshold.",
     "fixed": "Loihi's integers: Lava against the integer reference, every spike and potential.",
 }
 LAST = {"neuron": "", "network": "largest difference, allowed", "fixed": "as in float32"}

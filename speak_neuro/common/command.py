@@ -44,7 +44,7 @@ def run_command(
             return ending.exit_code
 
 
-def at_least(arguments: argparse.Namespace, least: int, *names: str) -> None:
+def at_least(arguments: argparse.Namespace, least: float, *names: str) -> None:
     """Refuse a number below `least` in any of the named arguments; one that was not given passes."""
     for name in names:
         value = getattr(arguments, name)

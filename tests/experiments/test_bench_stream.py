@@ -46,8 +46,8 @@ def test_it_measures(script: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--steps", "0"], "--steps is at least 1 and --bytes at least 1e6"),
-        (["--bytes", "10"], "--steps is at least 1 and --bytes at least 1e6"),
+        (["--steps", "0"], "--steps is 0; allowed: at least 1"),
+        (["--bytes", "10"], "--bytes is 10.0; allowed: at least 1000000.0"),
         (["--work", "."], ".: exists; name a new folder as --work"),
     ],
 )
