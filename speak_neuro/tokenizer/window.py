@@ -52,8 +52,9 @@ class WindowEncoder(Encoder):
 
     def _by_table(self, ids: Tensor) -> Tensor:
         characters, width = self.embedding.weight.shape
-        by_place = self.linear.weight.view(width, self.context, width)
-        table = torch.einsum("cd,fjd->jcf", self.embedding.weight, by_place).reshape(-1, width)
+        # (k, D, D): one product a place; einsum would turn the weights and the table over in memory first.
+        by_place = self.linear.weight.view(width, self.context, width).permute(1, 2, 0)
+        table = torch.matmul(self.embedding.weight, by_place).reshape(-1, width)
         absent = len(table)
         table = torch.cat([table, table.new_zeros(1, width)])
         padded = nn.functional.pad(ids, (self.left_context, 0), value=-1)
