@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cells import against, markdown, of, percent, spread
+from cells import against, markdown, of, percent, protocol, spread
 from settings import REFERENCES, Setting, Variant, is_rate_knob
 
 from speak_neuro.common.seeds import NONE, P, p_value, sample
@@ -58,7 +58,7 @@ def ablation(setting: Setting, title: str) -> str:
     head = ["SPEAK with", "BPC", "SF", "hard resets", "seeds", "BPC against the first row", P]
     head += [f"against {name}" for name in references]
     table = markdown(head + (["paper"] if directed else []), rows)
-    return f"### {setting.label}\n\n{table}"
+    return f"### {setting.label}\n\n{protocol(setting)}\n\n{table}"
 
 
 def compared_with(variant: Variant, references: Iterable[Variant]) -> list[str]:

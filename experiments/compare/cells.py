@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from records import Record, nested_config
-from settings import Variant
+from settings import Setting, Variant
 
 from speak_neuro.common.seeds import NONE, Comparison, Sample, compare, holm, p_value, sample
 from speak_neuro.common.settings import from_dict
@@ -15,6 +15,13 @@ from speak_neuro.model.flops import character_flops
 
 FLOPS = "kFLOPs per character"
 """The head of `cost`'s column."""
+PROTOCOL = {
+    "optimiser": "training.optimiser",
+    "schedule": "training.schedule",
+    "norm": "model.norm",
+    "precision": "training.precision",
+}
+"""Settings of training that a table's numbers depend on."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -53,6 +60,27 @@ def against(variant: Variant, reference: Variant | None) -> Comparison | None:
     found = compare(variant.by_seed, reference.by_seed)
     same = variant.config == reference.config
     return dataclasses.replace(found, p=None, sign=None, why="no test: the same runs") if same else found
+
+
+def protocol(setting: Setting) -> str:
+    """How the setting's runs were trained, in words: what tells these numbers from those of another version's runs."""
+    runs = [run for variant in setting.variants for run in variant.runs]
+
+    def named(name: str, of_runs: Sequence[Record] = runs) -> str:
+        return " or ".join(sorted({str(run.config.get(name, NONE)) for run in of_runs}))
+
+    begun = {run.started_from is not None for run in runs}
+    told = [
+        " or ".join(
+            {False: "each from weights of its own", True: "branches of a mixture"}[each] for each in sorted(begun)
+        ),
+        *(f"{name} {named(key)}" for name, key in PROTOCOL.items()),
+    ]
+    if speak := [run for run in runs if run.system == "speak"]:
+        told.append(
+            f"SPEAK with drive {named('training.drive', speak)}, neuron loss {named('training.neuron_loss', speak)}"
+        )
+    return f"Protocol: {', '.join(told)}."
 
 
 def cost(run: Record) -> float | None:

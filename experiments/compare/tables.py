@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablations import OTHER, TABLE_3, TABLE_5, ablation
-from cells import FLOPS, against, cost, markdown, number, of, p_cells, percent, share, spread
+from cells import FLOPS, against, cost, markdown, number, of, p_cells, percent, protocol, share, spread
 from curves import equal_budgets
 from selection import add_selection, select
 from settings import BUDGET, REFERENCES, Setting, Variant, in_order, pareto
@@ -94,7 +94,8 @@ def facts(setting: Setting) -> str:
     if run.protocol:
         text += f", window {run.protocol['window']}, stride {run.protocol['stride']}"
     devices = sorted({r.device for v in setting.variants for r in v.runs if r.device})
-    return text + "." + (f" Trained on: {'; '.join(devices)}." if devices else "")
+    trained = f" Trained on: {'; '.join(devices)}." if devices else ""
+    return f"{text}.{trained} {protocol(setting)}"
 
 
 def overview(found: Sequence[Setting]) -> str:

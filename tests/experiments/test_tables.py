@@ -68,6 +68,25 @@ def test_table_1(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert rows(text, "### fi")["speak"][5] == "no test: 1 common seed"
 
 
+def test_each_table_names_its_protocol(script: Any, tmp_path: Path) -> None:
+    """Of runs that do not say how they were trained: as every run was before it could be chosen."""
+    out = tmp_path / "tables.md"
+    committed = ROOT / "experiments" / "results" / "compare" / "compare_ablations.json"
+    assert script("tables").main([str(committed), "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    told = "Protocol: each from weights of its own, optimiser adam, schedule cosine, norm post, precision bfloat16, "
+    told += "SPEAK with drive proxy, neuron loss membrane."
+    tables = [part for part in text.split("\n### ")[1:] if "| SPEAK with" in part or "| system | BPC |" in part]
+    assert len(tables) > 3, text
+    assert all(told in part for part in tables), text
+    one = run("speak", 1, 2.0, 4.0)
+    one["knobs"] |= {"training.optimiser": "muon", "training.drive": "information"}
+    (setting,) = found(script, [{**one, "started_from": "1"}, run("magnet", 1, 2.0, 4.0)], tmp_path)
+    told = script("cells").protocol(setting)
+    assert "each from weights of its own or branches of a mixture, optimiser muon or –" in told
+    assert told.endswith("SPEAK with drive information, neuron loss –.")
+
+
 def test_ablations(script: Any, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("tables").main([str(file)]) == 0
     text = capsys.readouterr().out
