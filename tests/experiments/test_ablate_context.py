@@ -16,6 +16,7 @@ def test_the_script(
     tmp_path: Path, excerpt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = load("ablate_context")
+    monkeypatch.setattr("speak_neuro.training.outcome.draw", lambda folder: None)
     rest = [flag for flag in TINY_FLAGS if flag not in ("--context", "3", "--encoder", "window")]
     out = tmp_path / "out.json"
     flags = ["--encoders", "linear", "convolution", "--contexts", "1", "2", "--out", str(tmp_path / "runs")]
