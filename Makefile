@@ -45,10 +45,10 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-docs: $(STAMP)
-	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=true $(BIN)/python -m pytest -m slow tests/test_docs_commands.py
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=true $(BIN)/python -m pytest --timeout 3600 -m slow tests/test_docs_commands.py
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --timeout 7200 -m slow
 
 # mypy needs the folders export/ and sim/ at the place where they are imported from.
 lint: $(STAMP)
