@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import lzma
+import subprocess
+import sys
 from pathlib import Path
 
 import pyppmd
@@ -28,7 +30,11 @@ def test_what_is_counted_decodes() -> None:
     encoder = pyppmd.Ppmd7Encoder(5, 16 << 20)
     packed = encoder.encode(data) + encoder.flush()
     assert load("bench/ppm").ppmd_bytes(data, 5, 16) == len(packed)
-    assert pyppmd.Ppmd7Decoder(5, 16 << 20).decode(packed, len(data)) == data
+    # In a process that can be ended: the package decodes in a thread of its own, which waits when it wants more bytes.
+    decode = "import sys, pyppmd; d = pyppmd.Ppmd7Decoder(5, 16 << 20); p = sys.stdin.buffer.read(); "
+    decode += f"sys.stdout.buffer.write(d.decode(p, {len(data)}))"
+    done = subprocess.run([sys.executable, "-c", decode], input=packed, capture_output=True, timeout=120, check=True)
+    assert done.stdout == data
 
 
 def test_wrong_settings(capsys: pytest.CaptureFixture[str]) -> None:
