@@ -21,7 +21,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name a failed test at once: a suite that is cut off prints no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {report.longreprtext[-300:]}", flush=True)
+        print(f"\nFAILED {report.nodeid} ({report.when}): {report.longreprtext[-300:]}", flush=True)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,18 @@
 
 HDF5 lets a file name other files (external links, virtual datasets, raw external storage), hold references, share or
 nest objects at will, and declare arrays of any size that take no room in it. None of that has a use in a NIR graph.
+
+Texts lie in heaps, chains of `index, references, size, bytes` after the mark GCOL, and the library follows a chain
+without looking whether it gets on: a size of zero, or one that wraps round at 2^64, keeps it in a loop that no signal
+ends. So each chain is followed here first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +29,8 @@ LARGEST_STRINGS = 1 << 20
 LARGEST_OBJECTS = 10_000
 DEEPEST = 16
 _KINDS = "fiub"
+_HEAP = b"GCOL\x01"
+_HEADER = struct.Struct("<HHIQ")
 
 
 @contextlib.contextmanager
@@ -34,6 +42,7 @@ def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
         raise SpeakError(f"{path}: no such file; {remedy}") from None
     with h5py.File(path, "r") as stream:
         try:
+            _check_heaps(path, stream)
             _Walk().group(stream, "", 0)
         except _Refusal as refusal:
             raise SpeakError(f"{path}: {refusal}; {remedy}") from None
@@ -42,6 +51,31 @@ def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
 
 class _Refusal(Exception):
     """Why a file is not read."""
+
+
+def _check_heaps(path: str | os.PathLike[str], stream: h5py.File) -> None:
+    """Refuse a chain of texts that leaves its heap or stands still, wherever the mark of a heap is found."""
+    if stream.id.get_create_plist().get_sizes() != (8, 8):
+        raise _Refusal(f"addresses and lengths of {stream.id.get_create_plist().get_sizes()} bytes; allowed: (8, 8)")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(_HEAP)
+        while start >= 0:
+            first = start + _HEADER.size
+            end = start + int.from_bytes(data[start + 8 : first], "little")
+            if not first <= end <= len(data) or not _gets_on(data, first, end):
+                raise _Refusal(f"the heap of texts at byte {start} is damaged")
+            start = data.find(_HEAP, start + 1)
+
+
+def _gets_on(data: mmap.mmap, at: int, end: int) -> bool:
+    """Whether each object of a heap ends within it; object 0 is free space, and its size has the header in it."""
+    while at + _HEADER.size <= end:
+        index, _, _, size = _HEADER.unpack_from(data, at)
+        needed = _HEADER.size + (size + 7) // 8 * 8 if index else size
+        if not _HEADER.size <= needed <= end - at:
+            return False
+        at += needed
+    return True
 
 
 class _Walk:

@@ -101,6 +101,18 @@ def test_a_graph_that_reaches_out_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [0, 15, 2**16, 2**63, 2**64 - 1])
+def test_a_heap_of_texts_that_stands_still_is_refused(graph: Path, size: int) -> None:
+    """Objects of these sizes keep the library's own walk in a loop that no signal ends, or lead it out of the heap."""
+    data = bytearray(graph.read_bytes())
+    heap = data.index(b"GCOL")
+    data[heap + 16 : heap + 18] = bytes(2)  # its first object becomes free space, whose size has its header in it
+    data[heap + 24 : heap + 32] = size.to_bytes(8, "little")
+    graph.write_bytes(data)
+    with pytest.raises(SpeakError, match=f"the heap of texts at byte {heap} is damaged"):
+        read_neuron(graph)
+
+
 def archive(path: Path, compression: int = zipfile.ZIP_DEFLATED, **changes: np.ndarray | tuple[int, ...]) -> None:
     """The trace at `path` with other arrays; a shape stands for an array of it that is declared and not there."""
     with np.load(path) as source:
