@@ -242,21 +242,31 @@ def test_unknown_names() -> None:
         check_name("wiki40b:xx")
 
 
-@pytest.mark.parametrize("name", sorted(NAMED))
-def test_without_network_the_message_names_what_local_files_would_do(tmp_path: Path, name: str) -> None:
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a process that may not use the network prints when it asks for each set."""
+    folder = tmp_path_factory.mktemp("offline")
     program = (
-        "from pathlib import Path\nfrom speak_neuro.corpus.named_sets import SpeakError, named_parts\n"
-        f"try: named_parts({name!r}, Path('cache'))\nexcept SpeakError as error: print(error)"
+        "from pathlib import Path\nfrom speak_neuro.corpus.named_sets import NAMED, SpeakError, named_parts\n"
+        "for name in sorted(NAMED):\n    print('==', name)\n"
+        "    try: named_parts(name, Path('cache'))\n    except SpeakError as error: print(error)"
     )
-    found = subprocess.run(
+    told = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")},
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")},
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     ).stdout
+    parts = [part.partition("\n") for part in told.split("== ")[1:]]
+    return {name: said for name, _, said in parts}
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_without_network_the_message_names_what_local_files_would_do(offline: dict[str, str], name: str) -> None:
+    found = offline[name]
     assert found.startswith(f"{NAMED[name].hub}: cannot be had from the hub")
     assert "--dataset-files FOLDER with " in found
     assert found.count("\n") == 1
