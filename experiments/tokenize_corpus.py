@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import write_result
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import SpeakError
 from speak_neuro.table import shards
 from speak_neuro.table.shards import Settings, Shard, Totals
 from speak_neuro.table.tokenizer import load
@@ -114,10 +115,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.output == "ids" and arguments.vocabulary is None:
         raise SpeakError("--output ids needs --vocabulary; make one with speak-tokenize --build-vocabulary")
     if arguments.engine == "ray":
-        try:
-            import ray  # noqa: F401
-        except ImportError:
-            raise MissingExtra(f"ray is not installed; {shards.INSTALL}") from None
+        extra("ray", "speak-neuro[scale]")
     shards.arrow()
 
     load(arguments.table, arguments.vocabulary)

@@ -53,9 +53,7 @@ def tokenize(arguments: argparse.Namespace) -> int:
     """Tokenize batch by batch; exit code 0."""
     from speak_neuro.export.files.folded_file import alphabet_path, read_alphabet, read_folded
 
-    for path in (arguments.out, arguments.json):
-        if path is not None:
-            check_writable(path)
+    check_writable(arguments.out)
     if arguments.text is not None and (arguments.text.is_dir() or not arguments.text.exists()):
         what = "is a folder" if arguments.text.is_dir() else "no such file"
         raise SpeakError(f"{arguments.text}: {what}; give one UTF-8 text file, or text on standard input")

@@ -253,9 +253,7 @@ def check(arguments: argparse.Namespace) -> None:
         if path.is_dir() or not path.exists():
             what = "is a folder" if path.is_dir() else "no such file"
             raise SpeakError(f"{path}: {what}; give UTF-8 text files, or text on standard input")
-    for path in (arguments.out, arguments.json, arguments.build_vocabulary):
-        if path is not None:
-            check_writable(path)
+    check_writable(arguments.out, arguments.build_vocabulary)
     check_distinct(arguments.text, [arguments.out, arguments.json, arguments.build_vocabulary])
     at_least(arguments, 1, "threads")
     if arguments.format == "ids" and arguments.vocabulary is None and arguments.build_vocabulary is None:

@@ -54,9 +54,7 @@ def generate(arguments: argparse.Namespace) -> int:
     from speak_neuro.inference.generation import Sampling
     from speak_neuro.inference.speak import Speak
 
-    for path in (arguments.out, arguments.json):
-        if path is not None:
-            check_writable(path)
+    check_writable(arguments.out)
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed)
     speak = Speak.load(arguments.run, arguments.device)
     prompts: list[str] = arguments.prompt

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import SpeakError
 
 OWN, PEER = "#0072b2", "#a85400"
 
@@ -42,14 +43,9 @@ def plot(arguments: argparse.Namespace) -> int:
                 raise SpeakError(f"{file}: not a benchmark's result ({error!r}); run make bench again") from error
     if not found:
         raise SpeakError(f"{arguments.results}: no results of benchmarks; run make bench")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
+    figures = extra("matplotlib.figure", "speak-neuro[viz]")
     heights = [len(rows) for _, rows, _ in found]
-    figure = Figure(figsize=(8.9, 0.34 * sum(heights) + 0.95 * len(found) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.Figure(figsize=(8.9, 0.34 * sum(heights) + 0.95 * len(found) + 0.4), layout="constrained")
     panels = figure.subplots(len(found), 1, squeeze=False, height_ratios=[height + 1 for height in heights])[:, 0]
     limit = max(ratio for _, rows, _ in found for _, ratio in rows)
     for axes, (title, rows, device) in zip(panels, found, strict=True):

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
+from speak_neuro.common.extras import extra
 from speak_neuro.common.provenance import write_result
 from speak_neuro.corpus.splits import read_splits
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import SpeakError
 
 ORDERS = (2, 64)
 MEMORY = (1, 2000)
@@ -73,11 +74,7 @@ def ppmd_bytes(data: bytes, order: int, memory: int) -> int:
 
 def pyppmd() -> Any:
     """The package, or what to install."""
-    try:
-        import pyppmd as package
-    except ImportError:
-        raise MissingExtra("PPMd needs pyppmd: pip install pyppmd") from None
-    return package
+    return extra("pyppmd", "pyppmd")
 
 
 if __name__ == "__main__":

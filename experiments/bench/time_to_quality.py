@@ -89,8 +89,7 @@ def measure(arguments: argparse.Namespace) -> int:
     at_least(arguments, TURNS, "steps")
     at_least(arguments, 2, "characters")
     at_least(arguments, 1, "threads")
-    if arguments.picture is not None:
-        check_writable(arguments.picture)
+    check_writable(arguments.picture)
     torch.set_num_threads(arguments.threads)
     text = read(arguments.data, arguments.characters)
     metrics = begin(arguments, text)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write
 from speak_neuro.config import SYSTEMS, RunConfig
 from speak_neuro.corpus.reader import embedded_text
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import SpeakError
 from speak_neuro.text.alphabet import Alphabet
 from speak_neuro.training.presets import with_adam
 
@@ -152,11 +153,7 @@ def reached(points: Sequence[tuple[float, float]], mark: float) -> float | None:
 def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
     """BPC against processor seconds: a point for each run's end, the recipe's lengths of a seed joined, and each run's
     scores on the way to a mark."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("the picture needs matplotlib: pip install 'speak-neuro[viz]'") from None
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = extra("matplotlib.figure", "speak-neuro[viz]").Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys("recipe" if run["arm"] in RECIPE else run["arm"] for run in runs))
     for index, name in enumerate(names):

@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(arguments: argparse.Namespace) -> int:
     """Read, compare, write."""
-    if arguments.out:
-        check_writable(arguments.out)
+    check_writable(arguments.out)
     records, unfinished = load(arguments.results)
     for line in unfinished:
         print(f"left out: {line}", file=sys.stderr)

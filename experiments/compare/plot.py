@@ -21,10 +21,10 @@ from selection import add_selection, select
 from settings import Setting, first_view
 
 from speak_neuro.common.command import run_command
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, check_writable
 from speak_neuro.common.provenance import write_result
 from speak_neuro.common.seeds import sample
-from speak_neuro.errors import MissingExtra
 
 LOOKS = {
     "vanilla": ("#6b6b6b", "X"),
@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def plot(arguments: argparse.Namespace) -> int:
     """Read, compute, draw."""
     files = {name: Path(f"{arguments.out}_{name}.png") for name in ("frontier", "curves")}
-    for file in [*files.values(), *([arguments.json] if arguments.json else [])]:
-        check_writable(file)
+    check_writable(*files.values())
     found = select(arguments)
     found = [setting for setting in found if len(setting.systems()) > 1] or found
     numbers = {setting.label: {"frontier": frontier_points(setting), "curves": curves(setting)} for setting in found}
@@ -112,13 +111,9 @@ def look(system: str) -> tuple[str, str]:
 
 
 def canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = extra("matplotlib.figure", "speak-neuro[viz]").Figure(
+        figsize=(size[0] * columns, size[1] * rows), layout="constrained"
+    )
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 

@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tables(arguments: argparse.Namespace) -> int:
     """Read, render, write."""
-    if arguments.out:
-        check_writable(arguments.out)
+    check_writable(arguments.out)
     text = render(select(arguments), arguments.command_line)
     write_or_print(text, arguments.out)
     return 0

@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tables(arguments: argparse.Namespace) -> int:
     """Read, render, write."""
-    for path in (arguments.out, arguments.json):
-        if path:
-            check_writable(path)
+    check_writable(arguments.out)
     records = read_all(arguments.results)
     if not records:
         raise SpeakError("no result is given; name results.json of runs of experiments/rtok.py")

@@ -92,6 +92,7 @@ def tune(arguments: argparse.Namespace) -> int:
     at_least(arguments, 1, "epochs", "held_out", "threads")
     if not arguments.learning_rate > 0 or not arguments.positive_weight > 0:
         raise SpeakError("--learning-rate and --positive-weight must be above 0")
+    if arguments.json is not None:
         check_writable(arguments.json.with_suffix(".md"))
     import torch
     from tqdm import tqdm

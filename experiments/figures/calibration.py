@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from speak_neuro.common.command import run_command
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, check_writable
 from speak_neuro.common.provenance import write_result
-from speak_neuro.errors import MissingExtra
 
 STEPS, ROWS, LENGTH, RATE = 1000, 64, 64, 0.02
 DECAYS = (0.0, 0.25, 1.0)
@@ -65,18 +65,11 @@ def firing(loss: str, decay: float) -> list[float]:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Train each neuron and draw."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
-    for path in (arguments.out, arguments.json):
-        if path is not None:
-            check_writable(path)
+    figures = extra("matplotlib.figure", "speak-neuro[viz]")
+    check_writable(arguments.out)
     chances = [round(0.05 * k, 2) for k in range(1, 20)]
     rates = {loss: {str(decay): firing(loss, decay) for decay in DECAYS} for loss in LOSSES}
-    figure = Figure(figsize=(7.4, 2.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.Figure(figsize=(7.4, 2.9), layout="constrained")
     for axes, (loss, title) in zip(figure.subplots(1, 2, sharey=True), LOSSES.items(), strict=True):
         axes.axvline(0.5, color="#888", linewidth=0.8, linestyle=":")
         axes.plot([0, 0.5, 0.5, 1], [0, 0, 1, 1], color="#ccc", linewidth=4, label="best without memory")

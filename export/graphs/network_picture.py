@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from speak_neuro.errors import MissingExtra
+from speak_neuro.common.extras import extra
 from speak_neuro.export.graphs.layers import LINEAR, Neurons
 from speak_neuro.export.graphs.network import Network
 
@@ -18,17 +18,12 @@ COLOURS = {"neurons": "#f9e4db", "linear": "#e0ecf8", "other": "#f1f1ee"}
 
 def save_picture(path: str | os.PathLike[str], network: Network) -> None:
     """Draw `network` into a file of any format that matplotlib writes."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from error
+    figures = extra("matplotlib.figure", "speak-neuro[viz]")
     places = _places(network)
     columns = int(max(x for x, _ in places.values())) + 1
     rows = max(y for _, y in places.values()) - min(y for _, y in places.values()) + 1
     below = 0.75 if any(s.delayed for sources in network.sources.values() for s in sources) else 0.1
-    figure = Figure(figsize=(columns * WIDE + 0.4, (rows + below) * HIGH + 0.3), dpi=150)
-    FigureCanvasAgg(figure)
+    figure = figures.Figure(figsize=(columns * WIDE + 0.4, (rows + below) * HIGH + 0.3), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     boxes = {name: _box(axes, network, name, place) for name, place in places.items()}

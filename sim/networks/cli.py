@@ -52,9 +52,7 @@ def run_verify(arguments: argparse.Namespace, progress: Callable[[str, int, int]
     from speak_neuro.sim.networks.verify import verify
 
     folder = arguments.out or arguments.graph.parent
-    check_writable(folder / "verify.json")
-    if arguments.picture:
-        check_writable(arguments.picture)
+    check_writable(folder / "verify.json", arguments.picture)
     inputs = read_input(arguments.input)
     reference = read_reference(arguments.reference) if arguments.reference else None
     found = verify(

@@ -24,6 +24,8 @@ from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.text import segments
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from speak_neuro.inference.speak import Speak
     from speak_neuro.systems.run_folder import Run
 
@@ -62,18 +64,36 @@ class Boundaries(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class TableBoundaries:
-    """By tables over characters."""
-
-    table: TableTokenizer
-    kind: ClassVar[str] = "table"
+class _AsItIs:
+    """What cuts a text as it is."""
 
     def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         return text, None
 
     def restore(self, text: str) -> str:
         return text
+
+
+@dataclass(frozen=True)
+class _ByTable:
+    """What cuts by a table, which is the whole of its file."""
+
+    table: TableTokenizer
+
+    def save(self, folder: Path) -> None:
+        self.table.table.save(folder / TABLE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(TableTokenizer(CompiledTable.read(folder / TABLE)))
+
+
+@dataclass(frozen=True)
+class TableBoundaries(_AsItIs, _ByTable):
+    """By tables over characters."""
+
+    kind: ClassVar[str] = "table"
 
     def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         return self.table.spans(text, unit, hard_only)
@@ -84,28 +104,14 @@ class TableBoundaries:
     def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
         return self.table.advance(state, piece, hard_only)
 
-    def save(self, folder: Path) -> None:
-        self.table.table.save(folder / TABLE)
-
-    @classmethod
-    def load(cls, folder: Path) -> TableBoundaries:
-        """Read what `save` wrote."""
-        return cls(TableTokenizer(CompiledTable.read(folder / TABLE)))
-
 
 @dataclass(frozen=True)
-class NetworkBoundaries:
+class NetworkBoundaries(_AsItIs):
     """By the trained network."""
 
     speak: Speak
     run: Run
     kind: ClassVar[str] = "network"
-
-    def prepare(self, text: str) -> tuple[str, Int64Array | None]:
-        return text, None
-
-    def restore(self, text: str) -> str:
-        return text
 
     def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         return self.speak.spans(text, unit, hard_only)
@@ -136,10 +142,9 @@ class NetworkBoundaries:
 
 
 @dataclass(frozen=True)
-class RTokBoundaries:
+class RTokBoundaries(_ByTable):
     """By RTok's table, over normalised text: a spike, a word or the longest token opens the next."""
 
-    table: TableTokenizer
     limits: Limits = Limits()
     kind: ClassVar[str] = "rtok"
 
@@ -168,11 +173,3 @@ class RTokBoundaries:
 
     def advance(self, state: Any, piece: str, hard_only: bool) -> tuple[list[int], Any]:
         raise SpeakError("an RTok tokenizer has no stream")
-
-    def save(self, folder: Path) -> None:
-        self.table.table.save(folder / TABLE)
-
-    @classmethod
-    def load(cls, folder: Path) -> RTokBoundaries:
-        """Read what `save` wrote."""
-        return cls(TableTokenizer(CompiledTable.read(folder / TABLE)))

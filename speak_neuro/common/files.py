@@ -16,16 +16,16 @@ TEMPORARY = ".tmp"
 """Suffix of the files that become the real ones."""
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Refuse an output file that cannot be written: to be called before the work whose result it shall hold."""
-    target = Path(path)
-    if target.is_dir():
-        raise SpeakError(f"{target}: is a folder; name a file to write")
-    folder = next(above for above in target.absolute().parents if above.exists())
-    if not folder.is_dir():
-        raise SpeakError(f"{target}: cannot be written, {folder} is not a folder; choose another place")
-    if not target.exists() and not os.access(folder, os.W_OK | os.X_OK):
-        raise SpeakError(f"{target}: cannot be written, no permission in {folder}; choose another place")
+def check_writable(*paths: str | os.PathLike[str] | None) -> None:
+    """Refuse output files that cannot be written, before the work whose results they are to hold; None is no file."""
+    for target in (Path(path) for path in paths if path is not None):
+        if target.is_dir():
+            raise SpeakError(f"{target}: is a folder; name a file to write")
+        folder = next(above for above in target.absolute().parents if above.exists())
+        if not folder.is_dir():
+            raise SpeakError(f"{target}: cannot be written, {folder} is not a folder; choose another place")
+        if not target.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise SpeakError(f"{target}: cannot be written, no permission in {folder}; choose another place")
 
 
 def check_distinct(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:

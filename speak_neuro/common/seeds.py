@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from speak_neuro.errors import MissingExtra
+from speak_neuro.common.extras import extra
 
 NO_SPREAD = 1e-9
 """Deviation of the differences, relative to the values, up to which they are one number and rounding: no spread."""
@@ -80,10 +80,7 @@ def compare(values: Mapping[int, float], reference: Mapping[int, float]) -> Comp
     size = max(abs(value) for pair in pairs for value in pair)
     if found.deviation is None or found.deviation <= NO_SPREAD * size:
         return Comparison(relative, len(seeds), found.mean, why="no test: no spread over seeds")
-    try:
-        from scipy import stats
-    except ImportError:
-        raise MissingExtra("scipy is not installed: pip install 'speak-neuro[stats]'") from None
+    stats = extra("scipy.stats", "speak-neuro[stats]")
     p = float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
     if not math.isfinite(p):
         return Comparison(relative, len(seeds), found.mean, why="no test: not finite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,30 @@ from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
 
+BELONGS = "the file does not belong to this run's config.json"
 
-def apply_tensors(
-    module: nn.Module, tensors: dict[str, Tensor], path: Path | str, described: str = "config.json"
+
+def check_tensors(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: Any, why: str = BELONGS, remedy: str = ""
 ) -> None:
-    """Put `tensors` of the file `path` into `module`, exactly its names and shapes, all finite.
+    """Refuse tensors of the file `where` that have not exactly the names and shapes of `expected`, or are not finite.
 
-    `described` is the file beside it that the module was built from.
+    `why` says what names and shapes that differ mean, `remedy` what to do about numbers that are not finite.
     """
-    expected = module.state_dict()
-    for name in sorted(set(expected) ^ set(tensors)):
-        state = "missing" if name in expected else "unknown"
-        raise SpeakError(f"{path}: tensor {name} is {state}; the file does not belong to this run's {described}")
-    for name, value in tensors.items():
+    for name in sorted(set(expected) ^ set(found)):
+        raise SpeakError(f"{where}: tensor {name} is {'missing' if name in expected else 'unknown'}; {why}")
+    for name, value in found.items():
         if value.shape != expected[name].shape:
-            raise SpeakError(
-                f"{path}: tensor {name} has shape {tuple(value.shape)}, {described} says {tuple(expected[name].shape)}"
-            )
+            shapes = f"{tuple(value.shape)}, not {tuple(expected[name].shape)}"
+            raise SpeakError(f"{where}: tensor {name} has shape {shapes}; {why}")
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
-            raise SpeakError(f"{path}: tensor {name} holds {bad} values that are not finite; use an earlier checkpoint")
+            raise SpeakError(f"{where}: tensor {name} holds {bad} values that are not finite; {remedy or why}")
+
+
+def apply_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:
+    """Put `tensors` of the file `path` into `module`, exactly its names and shapes, all finite."""
+    check_tensors(module.state_dict(), tensors, path, remedy="use an earlier checkpoint")
     module.load_state_dict(tensors)
 
 

@@ -22,11 +22,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.corpus.cleaning import LATIN, Cleaner, clean_articles
 from speak_neuro.corpus.splits import PARTS, locked
 from speak_neuro.corpus.wiki40b import article
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import SpeakError
 
 SCHEMA = 2
 RECIPE_FILE = "dataset.json"
@@ -146,10 +147,7 @@ def _texts(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> 
 
 def _rows(chosen: NamedSet, part: str, local: dict[str, list[Path]] | None) -> Iterator[dict[str, Any]]:
     """One part, row by row."""
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtra("datasets is not installed: pip install 'speak-neuro[hf]'") from None
+    datasets = extra("datasets", "speak-neuro[hf]")
     quiet_libraries()
     try:
         if local is not None:

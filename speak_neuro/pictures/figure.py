@@ -31,7 +31,6 @@ def save(views: Sequence[View], stream: IO[bytes], kind: str) -> str:
     """Draw `views` into `stream` as png or svg; returns a line about letters that no font has, or nothing."""
     glyphs.require()
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     text = same_text(views)
@@ -44,7 +43,6 @@ def save(views: Sequence[View], stream: IO[bytes], kind: str) -> str:
     heights = [STRIP * len(views) + CURVE * sum(view.neuron is not None for view in views) + GAP for _ in lines]
     width = max(LEFT + columns * CELL + 0.15, 5.2)
     figure = Figure(figsize=(width, sum(heights) + KEY - GAP + 0.05), facecolor="white")
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, figure.get_figwidth())
     axes.set_ylim(0, figure.get_figheight())

@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, utf8_path
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.errors import SpeakError
 from speak_neuro.table.tokenizer import TableTokenizer, load
 from speak_neuro.text.lines import invalid_utf8
 
@@ -38,7 +39,6 @@ BATCH_CHARACTERS = 1 << 22
 """Text tokenized at a time."""
 BATCH_ROWS = 4096
 METADATA = "speak_neuro"
-INSTALL = "pip install 'speak-neuro[scale]'"
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,7 @@ class Totals:
 
 def arrow() -> tuple[Any, Any]:
     """pyarrow and pyarrow.parquet."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtra(f"pyarrow is not installed; {INSTALL}") from None
-    return pyarrow, pyarrow.parquet
+    return extra("pyarrow", "speak-neuro[scale]"), extra("pyarrow.parquet", "speak-neuro[scale]")
 
 
 def corpus_files(paths: Sequence[Path]) -> list[Path]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, legible
-from speak_neuro.errors import MissingExtra
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("losses (nats)", (("loss_lm", "L_LM"), ("loss_mem", "L_mem"), ("loss_reset", "L_reset"))),
@@ -40,15 +40,9 @@ def smoothed(values: Sequence[float], width: int) -> list[float]:
 
 def plot_metrics(records: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Draw `records` of metrics.jsonl into `path`."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-    except ImportError:
-        raise MissingExtra("matplotlib is not installed: pip install 'speak-neuro[viz]'") from None
-    figure = Figure(figsize=(12, 6.5))
+    ticker = extra("matplotlib.ticker", "speak-neuro[viz]")
+    figure = extra("matplotlib.figure", "speak-neuro[viz]").Figure(figsize=(12, 6.5))
     figure.subplots_adjust(0.05, 0.08, 0.98, 0.91, wspace=0.18, hspace=0.32)  # a searched layout takes twice as long
-    FigureCanvasAgg(figure)
     figure.suptitle(legible(title))
     for axes, (name, curves) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         for (key, label), colour, dash in zip(curves, COLOURS, DASHES, strict=False):
@@ -64,9 +58,9 @@ def plot_metrics(records: Sequence[dict[str, Any]], path: Path, title: str) -> N
         drawn = [value for line in axes.lines for value in line.get_ydata()]
         if name in LOGARITHMIC and drawn and min(drawn) > 0:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.3)

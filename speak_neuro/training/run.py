@@ -48,8 +48,7 @@ def check_request(arguments: argparse.Namespace, folder: Path) -> None:
     """Refuse what cannot be done, before anything is read."""
     at_least(arguments, 1, "stop_after")
     check_folder(folder, bool(arguments.resume), arguments.overwrite)
-    if arguments.json:
-        check_writable(arguments.json)
+    check_writable(arguments.json)
 
 
 def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, device: torch.device) -> int:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from speak_neuro.common.array_types import BoolArray
+from speak_neuro.common.extras import extra
 from speak_neuro.config import RunConfig
 from speak_neuro.errors import MissingExtra
 from speak_neuro.systems.system import System
@@ -196,9 +197,6 @@ def logger_to(kind: str, folder: Any, config: dict[str, Any]) -> Log:
                 writer.flush()
 
         return write
-    try:
-        import wandb
-    except ImportError:
-        raise MissingExtra("wandb is not installed; pip install wandb") from None
+    wandb = extra("wandb", "wandb")
     run = wandb.init(project="speak_neuro", name=folder.name, dir=str(folder), config=config, resume="allow")
     return lambda record: run.log(record, step=record["step"])

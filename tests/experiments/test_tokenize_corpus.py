@@ -224,7 +224,7 @@ def test_a_missing_extra(
     monkeypatch.setitem(sys.modules, missing, None)
     assert run(script, corpus, tmp_path / "out", "--engine", "ray") == 3
     error = capsys.readouterr().err
-    assert f"{missing} is not installed; pip install 'speak-neuro[scale]'" in error
+    assert f"{missing} is not installed: pip install 'speak-neuro[scale]'" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

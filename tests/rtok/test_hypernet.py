@@ -232,7 +232,7 @@ def tensors(change: Callable[[dict], object]) -> Callable[[Path], object]:
         (edited(hn_num_attention_heads=7), "hn_hidden_size is 32; allowed: a multiple of the heads"),
         (edited(hn_n_layers=3), r"tensor model.encoder.layer.2.\S+ is missing"),
         (edited(hn_predict_bias=False), "tensor bias_projection.bias is unknown"),
-        (edited(n_embd=25), r"tensor \S+ has shape .*, config.json says"),
+        (edited(n_embd=25), r"tensor \S+ has shape .*, not .*; the file does not fit its config.json"),
         (lambda folder: (folder / CONFIG).unlink(), "config.json: no such file; name a folder with"),
         (lambda folder: (folder / CONFIG).write_text("{"), "not valid JSON"),
         (lambda folder: (folder / CONFIG).write_text("[]"), "holds no object"),
@@ -241,7 +241,7 @@ def tensors(change: Callable[[dict], object]) -> Callable[[Path], object]:
             "model.safetensors: no such file; weights are read from safetensors",
         ),
         (lambda folder: (folder / MODEL).write_bytes(b"PK\x03\x04"), "not a whole safetensors file"),
-        (tensors(lambda t: t["scaler.w"].fill_(float("nan"))), "tensor scaler.w holds values that are not finite"),
+        (tensors(lambda t: t["scaler.w"].fill_(float("nan"))), "tensor scaler.w holds 24 values that are not finite"),
     ],
 )
 def test_a_bad_checkpoint_is_one_line(tmp_path: Path, breakage: Callable[[Path], object], message: str) -> None:

@@ -146,7 +146,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger_to("wandb", tmp_path, {})({"step": 3, "bpc": 2.0})
     assert seen == [({"step": 3, "bpc": 2.0}, 3)]
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(MissingExtra, match="wandb is not installed; pip install wandb"):
+    with pytest.raises(MissingExtra, match="wandb is not installed: pip install wandb"):
         logger_to("wandb", tmp_path, {})
 
 

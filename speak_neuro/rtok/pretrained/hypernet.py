@@ -29,6 +29,7 @@ from torch.nn import functional
 from speak_neuro.common.files import atomic_write, utf8_path, write_json
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
+from speak_neuro.common.tensors import check_tensors
 from speak_neuro.errors import SpeakError, first_line
 
 CONFIG = "config.json"
@@ -187,15 +188,7 @@ class ZettHypernet(nn.Module):
         found = {name: value for name, value in tensors.items() if not name.endswith(_BUFFERS)}
         if UNUSED not in found or found[UNUSED].shape != expected[UNUSED].shape:
             found[UNUSED] = expected[UNUSED]
-        for name in sorted(set(expected) ^ set(found)):
-            state = "missing" if name in expected else "unknown"
-            raise SpeakError(f"{folder / MODEL}: tensor {name} is {state}; the file does not fit its {CONFIG}")
-        for name, value in found.items():
-            if value.shape != expected[name].shape:
-                shapes = f"{tuple(value.shape)}, {CONFIG} says {tuple(expected[name].shape)}"
-                raise SpeakError(f"{folder / MODEL}: tensor {name} has shape {shapes}")
-            if not torch.isfinite(value).all():
-                raise SpeakError(f"{folder / MODEL}: tensor {name} holds values that are not finite; fetch it again")
+        check_tensors(expected, found, folder / MODEL, f"the file does not fit its {CONFIG}", "fetch it again")
         network.load_state_dict({name: value.float() for name, value in found.items()})
         return network
 

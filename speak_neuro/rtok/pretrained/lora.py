@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.common.extras import extra
+from speak_neuro.common.tensors import check_tensors
+from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.config import LoraSettings
 
 TARGETS = ["query", "value"]
@@ -61,11 +63,7 @@ class TaskModel(nn.Module):
 
 def peft() -> Any:
     """The library."""
-    try:
-        import peft as library
-    except ImportError:
-        raise MissingExtra("peft is not installed: pip install 'speak-neuro[hf]'") from None
-    return library
+    return extra("peft", "speak-neuro[hf]")
 
 
 def with_lora(encoder: nn.Module, width: int, labels: int, per_word: bool, lora: LoraSettings) -> Any:
@@ -95,12 +93,8 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 def load_trained(model: nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:
     """Put back what `trained_tensors` gave; exactly its names and shapes."""
     own = trained_tensors(model)
-    for name in sorted(set(own) ^ set(tensors)):
-        state = "missing" if name in own else "unknown"
-        raise SpeakError(f"{where}: tensor {name} is {state}; the file does not belong to this run's config.json")
+    check_tensors(own, tensors, where)
     for name, value in tensors.items():
-        if value.shape != own[name].shape:
-            raise SpeakError(f"{where}: tensor {name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
         own[name].copy_(value)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speak_neuro.common.extras import extra
 from speak_neuro.common.files import utf8_path
 from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.corpus.named_sets import quiet_libraries
@@ -110,11 +111,7 @@ def _json_lines(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 def _parquet(
     file: Path, columns: Sequence[str], label_column: str
 ) -> tuple[list[dict[str, Any]], tuple[str, ...] | None]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingExtra("pyarrow is not installed: pip install 'speak-neuro[hf]'") from None
+    pyarrow, parquet = (extra(name, "speak-neuro[hf]") for name in ("pyarrow", "pyarrow.parquet"))
     try:
         with utf8_path(file) as name:
             table = parquet.ParquetFile(name).read()
@@ -138,11 +135,9 @@ def _stored_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str,
 
 def _hub_rows(source: str, configuration: str, split: str, columns: Sequence[str], label_column: str) -> Rows:
     try:
-        import datasets
-    except ImportError:
-        raise MissingExtra(
-            f"datasets is not installed: pip install 'speak-neuro[hf]', or {wanted(configuration, split)}"
-        ) from None
+        datasets = extra("datasets", "speak-neuro[hf]")
+    except MissingExtra as missing:
+        raise MissingExtra(f"{missing}, or {wanted(configuration, split)}") from None
     quiet_libraries()
     failure: Exception | None = None
     for name in split_names(split):

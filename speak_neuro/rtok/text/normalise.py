@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.errors import MissingExtra, SpeakError
+from speak_neuro.common.extras import extra
+from speak_neuro.errors import SpeakError
 
 WORD = "\u2581"
 """Stands for the space before a word."""
@@ -74,10 +75,7 @@ def normalise_with_spans(text: str) -> tuple[str, npt.NDArray[np.int64]]:
 
 @functools.cache
 def _normaliser() -> Any:
-    try:
-        from sentencepiece import SentencePieceNormalizer
-    except ImportError:
-        raise MissingExtra("sentencepiece is not installed: pip install 'speak-neuro[hf]'") from None
+    SentencePieceNormalizer = extra("sentencepiece", "speak-neuro[hf]").SentencePieceNormalizer
     rules = lzma.decompress(resources.files("speak_neuro.data").joinpath(RULES).read_bytes())
     return SentencePieceNormalizer(
         model_proto=rules, add_dummy_prefix=True, escape_whitespaces=True, remove_extra_whitespaces=True

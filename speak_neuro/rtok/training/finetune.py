@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speak_neuro.common.extras import extra
 from speak_neuro.common.tensors import optimiser_tensors, restore_optimiser
-from speak_neuro.errors import MissingExtra
 from speak_neuro.rtok.config import TaskTraining
 from speak_neuro.rtok.pretrained.lora import load_trained, trained_tensors
 from speak_neuro.rtok.tasks.examples import IGNORED, Example, units_of
@@ -71,13 +71,10 @@ class FineTuner:
         joint: JointTokenizer | None = None,
     ) -> FineTuner:
         """A run at step 0."""
-        try:
-            from accelerate import Accelerator
-        except ImportError:
-            raise MissingExtra("accelerate is not installed: pip install 'speak-neuro[hf]'") from None
+        accelerate = extra("accelerate", "speak-neuro[hf]")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
-        accelerator = Accelerator(cpu=device.type == "cpu")
+        accelerator = accelerate.Accelerator(cpu=device.type == "cpu")
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         groups = [
             {"params": [p for name, p in trained.items() if ("classifier" in name) == head], "peak": peak}

@@ -138,7 +138,7 @@ def tokenizer_loss(
     L_mem leaves out the first character of each unit, which opens a token without a spike.
     """
     t, valid = tokenizer.config.training, proposal.valid
-    proxy = _rows([part for parts in proposal.proxies for part in parts], valid)
+    proxy = padded([part for parts in proposal.proxies for part in parts], valid)
     counted = valid.clone()
     counted[:, 0] = False
     loss_membrane = mimicry_loss(tokenizer, proposal.boundaries, proxy, counted)
@@ -211,8 +211,9 @@ def accept(
     return np.asarray(accepted)
 
 
-def _rows(parts: Sequence[BoolArray], valid: Tensor) -> Tensor:
-    rows = np.zeros(tuple(valid.shape), dtype=np.bool_)
+def padded(parts: Sequence[npt.NDArray[np.generic]], valid: Tensor, fill: float = 0.0) -> Tensor:
+    """The parts as rows (R, L) of the shape of `valid`, on its device."""
+    rows = np.full(tuple(valid.shape), fill, dtype=parts[0].dtype)
     for row, part in enumerate(parts):
         rows[row, : len(part)] = part
     return torch.from_numpy(rows).to(valid.device)

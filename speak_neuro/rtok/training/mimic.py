@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from speak_neuro.common.array_types import BoolArray, Float32Array
 from speak_neuro.rtok.text.limits import tokens_of
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
-from speak_neuro.rtok.training.learn import gate_loss, mimicry_loss
+from speak_neuro.rtok.training.learn import gate_loss, mimicry_loss, padded
 from speak_neuro.rtok.training.proxies import Segment, piece_openings
 
 POSITIONS = 4096
@@ -86,14 +84,14 @@ def mimic(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * fraction))
             ids, valid = tokenizer.rows([units[row] for row in rows])
-            proxy = _padded([targets[row] for row in rows], valid, False)
+            proxy = padded([targets[row] for row in rows], valid, False)
             found = tokenizer(ids, valid)
             counted = valid.clone()
             counted[:, 0] = False
             membrane = mimicry_loss(tokenizer, found, proxy, counted)
             loss, reset = t.membrane_weight * membrane, torch.zeros(())
             if values is not None:
-                value = _padded([values[row] for row in rows], valid, -np.inf)
+                value = padded([values[row] for row in rows], valid, -np.inf)
                 value[:, 0] = -torch.inf
                 reset = gate_loss(tokenizer, found, value, proxy & counted, valid)
                 loss = loss + t.reset_weight * reset
@@ -143,10 +141,3 @@ def _batches(units: Sequence[str], positions: int, generator: np.random.Generato
         last.append(row)
     for index in generator.permutation(len(batches)).tolist():
         yield batches[index]
-
-
-def _padded(parts: Sequence[npt.NDArray[np.generic]], valid: Tensor, fill: float) -> Tensor:
-    rows = np.full(tuple(valid.shape), fill, dtype=parts[0].dtype)
-    for row, part in enumerate(parts):
-        rows[row, : len(part)] = part
-    return torch.from_numpy(rows).to(valid.device)
