@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.neuron import reference
+
 LANES = 4096
 """Texts per network."""
 CELLS = 2**24
 """Time steps times lanes of one network: 64 MB of events."""
 
-CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+CONSTANTS = (*reference.CONSTANTS, "gate_threshold")
 INTEGERS = ("threshold", "soft_reset", "reset_potential", "decay", "gate_threshold", "shift")
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BATCH_CHARACTERS = 2**21
 BATCH_LINES = 2**15
 """Lines are read until one of these is reached; then they are simulated and written."""
-CONSTANTS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
 
 
 def add_tokenize(commands: Any, seconds: Callable[[str], float]) -> None:
@@ -130,7 +129,7 @@ def simulate_lines(
     """Spikes of each text in Lava, and the time steps it took. The texts run side by side, the longest first."""
     import numpy as np
 
-    from speak_neuro.sim.job import total_steps
+    from speak_neuro.sim.job import CONSTANTS, total_steps
     from speak_neuro.sim.runner import run_job
 
     length = np.array([len(text) for text in ids], dtype=np.int64)

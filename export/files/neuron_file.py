@@ -25,9 +25,9 @@ from speak_neuro.common.digests import DIGEST, digest_of
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files import hdf5_file, nir_node
-from speak_neuro.neuron.reference import NeuronParameters
+from speak_neuro.neuron.reference import CONSTANTS, NeuronParameters
 
-NEURON_FIELDS = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
+NEURON_FIELDS = (*CONSTANTS, "gate_threshold")
 _ADVICE = "make one with speak-export"
 CHAIN = ("Input", "Affine", "GatedResetLIF", "Output")
 

@@ -22,6 +22,7 @@ from speak_neuro.common.files import atomic_write
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
+from speak_neuro.neuron.reference import CONSTANTS
 
 SCHEMA_VERSION = 3
 WITH_DIGEST = 2
@@ -32,7 +33,7 @@ LARGEST = 1 << 27
 """Bytes that an archive may always unpack to."""
 LARGEST_RATIO = 200
 """How many times its own size a larger archive may unpack to; a trace has seldom more than ten."""
-SCALARS = ("decay", "gain", "threshold", "reset_potential", "reset_scale")
+SCALARS = CONSTANTS
 ARRAYS: dict[str, tuple[type, int]] = {
     "current": (np.float32, 2),
     "gate_logit": (np.float32, 2),

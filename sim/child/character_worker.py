@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.sim.child.worker import Arrays, main
-from speak_neuro.sim.job import groups, steps_done
+from speak_neuro.sim.job import CONSTANTS, groups, steps_done
 
 
 def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:
@@ -23,8 +23,7 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
     from speak_neuro.sim.child import guard
     from speak_neuro.sim.child.character_network import character_network
 
-    names = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-    constants = dict(zip(names, job["constants"], strict=True))
+    constants = dict(zip(CONSTANTS, job["constants"], strict=True))
     length = job["length"]
     begin = np.concatenate([[0], np.cumsum(length)])
     spikes = np.zeros(len(job["ids"]), dtype=np.uint8)

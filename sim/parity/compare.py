@@ -19,6 +19,7 @@ from speak_neuro.common.provenance import commit, package_versions
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
 from speak_neuro.neuron.reference import gated_lif_run
+from speak_neuro.sim.job import CONSTANTS
 from speak_neuro.sim.parity.bits import number_bits
 from speak_neuro.sim.parity.levels import Level, LevelRun, check_same_neuron, run_level
 from speak_neuro.sim.parity.rounding import Judgement, judge
@@ -85,10 +86,7 @@ def header(exported: ExportedNeuron, trace: Trace) -> dict[str, Any]:
         "passed": reference["passed"],
         "commit": commit(),
         "trace": {"sequences": trace.sequences, "positions": int(trace.length.sum()), "meta": trace.meta},
-        "neuron": {
-            name: float(getattr(exported, name)[0])
-            for name in ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-        },
+        "neuron": {name: float(getattr(exported, name)[0]) for name in CONSTANTS},
         "backends": {"numpy reference": reference},
         "levels": {},
         "versions": package_versions(),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import SCALARS, WEIGHTS, Trace
+from speak_neuro.sim.job import CONSTANTS
 from speak_neuro.sim.runner import run_job
 
 Level = Literal["neuron", "readout"]
@@ -161,8 +162,7 @@ def _jobs(lengths: npt.NDArray[np.int64], width: int, lanes: int) -> list[slice]
 
 def _arrays(level: Level, exported: ExportedNeuron, trace: Trace, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
     steps = int(trace.length[rows].max())
-    names = ("decay", "gain", "threshold", "reset_potential", "reset_scale", "gate_threshold")
-    constants = np.array([getattr(exported, name)[0] for name in names], dtype=np.float32)
+    constants = np.array([getattr(exported, name)[0] for name in CONSTANTS], dtype=np.float32)
     if level == "readout":
         features = np.swapaxes(trace.features[rows, :steps], 0, 1)
         return {"constants": constants, "features": features, "weight": exported.weight, "bias": exported.bias}

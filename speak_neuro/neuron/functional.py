@@ -80,9 +80,8 @@ def gated_lif_step(
             "allowed: all (B,) or all (B, N)"
         )
     neurons = current.shape[1] if current.dim() == 2 else 1
-    constants = _constants(
-        decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
-    )
+    given = (decay, gain, threshold, reset_potential, reset_scale)
+    constants = _constants(given, mode, neurons, current)
     settings = Settings(None, float(surrogate_slope), detach_reset, "loop", float(gate_slope))
     return _advance(current, gate_logit, state, _lanes(constants, current.dim()), RESETS[mode], settings, spike_grad)
 
@@ -128,9 +127,8 @@ def gated_lif_scan(
         gate_logit = gate_logit.to(current.dtype)
     lanes = current.shape[:1] + current.shape[2:]
     neurons = current.shape[2] if current.dim() == 3 else 1
-    constants = _constants(
-        decay, gain, threshold, reset_potential, reset_scale, mode, neurons, current.dtype, current.device
-    )
+    given = (decay, gain, threshold, reset_potential, reset_scale)
+    constants = _constants(given, mode, neurons, current)
     chosen = backend_of(watcher(current, gate_logit, state, valid, constants), current, mode, backend)
     if state is None:
         # One value per neuron: (M,) -> (B, N); without a neuron axis (1,) -> (B,).
@@ -155,23 +153,13 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def _constants(
-    decay: Parameter,
-    gain: Parameter,
-    threshold: Parameter,
-    reset_potential: Parameter,
-    reset_scale: Parameter,
-    mode: str,
-    neurons: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
+def _constants(given: tuple[Parameter, ...], mode: str, neurons: int, current: Tensor) -> Tensor:
     """Rows decay, gain, threshold, reset_potential, soft_reset; (5, 1) when no parameter is per neuron, else (5, N).
 
-    soft_reset = reset_scale * threshold is rounded here, once.
+    `given` are CONSTANTS, which get the type and device of `current`. soft_reset = reset_scale * threshold is rounded
+    here, once.
     """
-    given = (decay, gain, threshold, reset_potential, reset_scale)
-    soft = RESETS[mode].subtracts
+    dtype, device, soft = current.dtype, current.device, RESETS[mode].subtracts
     if not any(isinstance(value, Tensor) for value in given):
         return _constants_of_numbers(tuple(float(value) for value in given), soft, dtype, device)
     columns = []
