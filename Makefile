@@ -14,7 +14,7 @@ help:
 	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
 	@echo "make test       run the test suite"
 	@echo "make test-slow  run the tests that take minutes"
-	@echo "make test-docs  run the how-to pages and the notebook, and build the site"
+	@echo "make test-docs  run the tutorial, the how-to pages and the notebook, build the site; a corpus by a Ray cluster"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make bench      benchmarks, each behind its parity check"
@@ -45,7 +45,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-docs: $(STAMP)
-	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=true $(BIN)/python -m pytest --timeout 3600 -m slow tests/test_docs_commands.py
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=true $(BIN)/python -m pytest --timeout 3600 -m slow tests/test_docs_commands.py tests/experiments/test_tokenize_corpus.py
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest --timeout 7200 -m slow

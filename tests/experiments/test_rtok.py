@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from forked import Forked
 from scripts import load
 
 pytest.importorskip("peft", reason="needs peft: pip install 'speak-neuro[hf]'")
@@ -247,8 +249,16 @@ def test_a_run_is_not_written_over(rtok: Rtok, speak_run: Path, capsys: pytest.C
     assert "holds a run; go on with --resume" in capsys.readouterr().err
 
 
-def test_runs_side_by_side_and_their_table(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_side_by_side_and_their_table(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = load("compare_rtok/runs")
+
+    def start(command: list[str], **options: Any) -> Any:
+        """One of the two is a program, the other is forked."""
+        return (Forked if "speak" in command else subprocess.Popen)(command, **options)
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired))
     flags = ["--encoder", str(encoder), "--data", str(GOLDEN / "uner"), "--out", str(tmp_path / "runs"), "--seeds", "1"]
     flags += [
         "--tokenizers",

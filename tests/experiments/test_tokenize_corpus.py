@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +230,58 @@ def test_a_missing_extra(
     assert not (tmp_path / "out").exists()
 
 
+class InTurn:
+    """Rows of Ray Data, mapped one after the other in this process."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def map(self, change: Callable[[dict[str, Any]], dict[str, Any]], concurrency: int, num_cpus: int) -> InTurn:
+        assert (concurrency, num_cpus) == (2, 1)
+        return InTurn(map(change, self.rows))
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+
+def stand_in(calls: list[Any]) -> SimpleNamespace:
+    """What is used of Ray; `calls` says where it was started, and that it was ended."""
+    context = SimpleNamespace(get_current=lambda: SimpleNamespace())
+    return SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda address, **_: calls.append(address),
+        shutdown=lambda: calls.append("ended"),
+        cluster_resources=lambda: {"CPU": 2.0},
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+        data=SimpleNamespace(DataContext=context, from_items=lambda rows, override_num_blocks: InTurn(rows)),
+    )
+
+
+def test_what_ray_is_given_and_gives(
+    script: ModuleType,
+    corpus: Path,
+    done: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With something in Ray's place; the test with a cluster takes twenty seconds."""
+    calls: list[Any] = []
+    ray = stand_in(calls)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    assert run(script, corpus, tmp_path / "out", "--engine", "ray", "--ray-address", "auto") == 0
+    assert contents(tmp_path / "out") == contents(done)
+    assert calls == ["auto", "ended"]
+    assert "Ray: 1 node(s) took part" in capsys.readouterr().out
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"bad \xc3( here\n" * 2000)
+    arguments = ["--table", str(corpus / "table"), "--out", str(tmp_path / "b"), "--engine", "ray", *SMALL]
+    assert script.main([str(bad), *arguments, "--workers", "2"]) == 2
+    assert f"{bad}: invalid UTF-8 at byte 4 (0xc3)" in capsys.readouterr().err
+    assert calls[2:] == [None, "ended"]
+
+
 @pytest.fixture
 def cluster() -> Iterator[None]:
     """Two Ray nodes of one core each."""
@@ -245,6 +298,7 @@ def cluster() -> Iterator[None]:
         nodes.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_cluster_of_two_nodes_writes_the_same_bytes(
     script: ModuleType, corpus: Path, done: Path, tmp_path: Path, cluster: None, capfd: pytest.CaptureFixture[str]

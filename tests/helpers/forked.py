@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 import torch._dynamo
@@ -19,16 +20,26 @@ from scripts import EXPERIMENTS, load
 
 from speak_neuro.training import run as training
 
-__all__ = ["run_forked", "together", "training"]
+__all__ = ["Forked", "run_forked", "together", "training"]
 
 
 def run_forked(command: Sequence[str], folder: Path) -> int:
     """Exit code of `command`, an interpreter, a script of experiments/ and its arguments; output to the log beside
     `folder`, as `logged` of compare/suites.py has it."""
-    script = str(Path(command[1]).relative_to(EXPERIMENTS).with_suffix(""))
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    return _exit_code(_fork(lambda: load(script).main(list(command[2:])), log))
+    return _exit_code(_fork(_main(command), log))
+
+
+class Forked:
+    """What compare_rtok/runs.py needs of subprocess.Popen, for a command as `run_forked` takes it."""
+
+    def __init__(self, command: Sequence[str], stdout: BinaryIO, **_: object) -> None:
+        self.child = _fork(_main(command), Path(str(stdout.name)))
+
+    def poll(self) -> int | None:
+        child, status = os.waitpid(self.child, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if child else None
 
 
 def together(main: Callable[[], int | None], folder: Path, processes: int = 2) -> str:
@@ -44,6 +55,11 @@ def together(main: Callable[[], int | None], folder: Path, processes: int = 2) -
     told = "".join(log.read_text(encoding="utf-8") for log in logs)
     assert codes == [0] * processes, told
     return told
+
+
+def _main(command: Sequence[str]) -> Callable[[], int]:
+    script = str(Path(command[1]).relative_to(EXPERIMENTS).with_suffix(""))
+    return lambda: int(load(script).main(list(command[2:])))
 
 
 def _fork(main: Callable[[], int | None], log: Path, environment: dict[str, str] | None = None) -> int:
