@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
 from speak_neuro.common.files import check_writable
 from speak_neuro.corpus.reader import DOCUMENT_BREAK, embedded_text, read_text
@@ -76,13 +77,7 @@ def locked(folder: Path) -> Iterator[None]:
     """One process at a time in a cache folder; others wait."""
     check_writable(folder / "lock")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as stream:
-        with contextlib.suppress(
-            ImportError
-        ):  # where there are no such locks, one process at a time is the user's care
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with FileLock(folder / "lock"):
         yield
 
 

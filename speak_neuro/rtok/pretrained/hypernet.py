@@ -120,7 +120,7 @@ class ZettHypernet(nn.Module):
         hidden, inner, width = config.hn_hidden_size, config.hn_intermediate_size, config.n_embd
         if config.hn_embed_lang_id:
             self.lang_embeddings = nn.Embedding(config.n_langs, hidden)
-        self.model = _Model(config)
+        self.model = _blocks(config)
         self.fallback_embeddings = nn.Embedding(max(config.hn_n_extra_tokens, 1), width)
         self.input_projection = nn.Sequential(nn.Linear(width, hidden), _Projector(hidden, inner))
         self.output_projection = nn.Sequential(_Projector(hidden, inner), nn.Linear(hidden, width))
@@ -148,11 +148,17 @@ class ZettHypernet(nn.Module):
             x = self.in_scaler(x)
         bytes_ = self.fallback_embeddings((forms - config.original_vocab_size).clamp(min=0))
         x = self.input_projection(torch.where(fallback[..., None], bytes_, x))
-        x = self.model.embeddings.placed(x)
         if config.hn_embed_lang_id:
-            x = torch.cat([x, self.lang_embeddings.weight[language].expand(len(x), 1, -1)], dim=1)
+            # The model adds type and position, which the language's vector has none of.
+            placed = self.model.embeddings
+            added = placed.token_type_embeddings.weight[0] + placed.position_embeddings.weight[longest]
+            vector = self.lang_embeddings.weight[language] - added
+            x = torch.cat([x, vector.expand(len(x), 1, -1)], dim=1)
             mask = functional.pad(mask, (0, 1), value=True)
-        y = self.output_projection(self.model.first(self.model.embeddings.LayerNorm(x), mask))
+        # Positions 0, 1, ...: not behind the padding's, where RoBERTa begins.
+        positions = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        hidden = self.model(inputs_embeds=x, attention_mask=mask.long(), position_ids=positions).last_hidden_state
+        y = self.output_projection(hidden[:, 0])
         if config.hn_rescale_embeddings:
             y = self.scaler(y)
         predicted: Tensor = y
@@ -229,76 +235,22 @@ class _Projector(nn.Module):
         return out
 
 
-class _Model(nn.Module):
-    """RoBERTa's blocks, of which only the first position's result is wanted."""
+def _blocks(config: HypernetConfig) -> Any:
+    """RoBERTa with the checkpoint's sizes: what reads the pieces of a token."""
+    from transformers import RobertaConfig, RobertaModel
 
-    def __init__(self, config: HypernetConfig) -> None:
-        super().__init__()
-        self.embeddings = _Embeddings(config)
-        self.encoder = _named(layer=nn.ModuleList(_Layer(config) for _ in range(config.hn_n_layers)))
-
-    def first(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(N, T, H), (N, T) -> (N, H)."""
-        layers = list(self.encoder.layer)  # type: ignore[arg-type]
-        for layer in layers[:-1]:
-            x = layer(x, x, mask)
-        out: Tensor = layers[-1](x[:, :1], x, mask)[:, 0]
-        return out
-
-
-class _Embeddings(nn.Module):
-    POSITIONS = 514
-
-    def __init__(self, config: HypernetConfig) -> None:
-        super().__init__()
-        hidden = config.hn_hidden_size
-        self.word_embeddings = nn.Embedding(config.pad_token_id + 1, hidden)
-        self.token_type_embeddings = nn.Embedding(1, hidden)
-        self.position_embeddings = nn.Embedding(self.POSITIONS, hidden)
-        self.LayerNorm = nn.LayerNorm(hidden, eps=1e-5)
-
-    def placed(self, x: Tensor) -> Tensor:
-        """With type and positions 0, 1, ...: not behind the padding's, where RoBERTa begins."""
-        return x + (self.token_type_embeddings.weight[0] + self.position_embeddings.weight[: x.shape[1]])
-
-
-class _Layer(nn.Module):
-    """y = LayerNorm(x + attention(x, keys)), LayerNorm(y + W2 gelu(W1 y))."""
-
-    def __init__(self, config: HypernetConfig) -> None:
-        super().__init__()
-        hidden, inner = config.hn_hidden_size, config.hn_intermediate_size
-        own = _named(query=nn.Linear(hidden, hidden), key=nn.Linear(hidden, hidden), value=nn.Linear(hidden, hidden))
-        self.attention = _named(self=own, output=_named(dense=nn.Linear(hidden, hidden), LayerNorm=_norm(hidden)))
-        self.intermediate = _named(dense=nn.Linear(hidden, inner))
-        self.output = _named(dense=nn.Linear(inner, hidden), LayerNorm=_norm(hidden))
-        self.heads = config.heads
-
-    def forward(self, x: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        own: Any = self.attention.self
-        out: Any = self.attention.output
-        q, k, v = (
-            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projected in (own.query(x), own.key(keys), own.value(keys))
-        )
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        x = out.LayerNorm(out.dense(attended.transpose(1, 2).flatten(2)) + x)
-        inner: Any = self.intermediate
-        last: Any = self.output
-        y: Tensor = last.LayerNorm(last.dense(functional.gelu(inner.dense(x))) + x)
-        return y
-
-
-def _norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm(width, eps=1e-5)
-
-
-def _named(**parts: nn.Module) -> nn.Module:
-    """A module that only gives its parts their names."""
-    module = nn.Module()
-    for name, part in parts.items():
-        module.add_module(name, part)
-    return module
+    sizes = RobertaConfig(
+        vocab_size=config.pad_token_id + 1,
+        pad_token_id=config.pad_token_id,
+        hidden_size=config.hn_hidden_size,
+        intermediate_size=config.hn_intermediate_size,
+        num_hidden_layers=config.hn_n_layers,
+        num_attention_heads=config.heads,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )
+    return RobertaModel(sizes, add_pooling_layer=False)
 
 
 def _from_hub(source: str) -> Path:
