@@ -71,7 +71,7 @@ def kinds(run: Path, place: Path) -> dict[str, Kind]:
     words = [f"token{index}".encode() for index in range(300)]
     Vocabulary(tuple(words), np.arange(300)).save(place / "vocabulary.safetensors")
     (place / "text.txt").write_text("some text for a store " * 100, encoding="utf-8")
-    CharacterStore.from_path(place / "text.txt", cache=place / "store", in_memory_bytes=0)
+    CharacterStore.from_path(place / "text.txt", cache=place / "store")
 
     def tensors(found: dict[str, Any]) -> str:
         return digest_of({}, {name: np.asarray(value.float().numpy()) for name, value in found.items()})

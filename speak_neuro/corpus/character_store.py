@@ -1,4 +1,4 @@
-"""A text's character ids, in memory or, for texts too large for that, memory-mapped: 10 GB train in under 2 GB.
+"""A text's character ids, memory-mapped, for texts too large for memory: 10 GB train in under 2 GB.
 
 The text is read twice in pieces: once to learn the alphabet, once to write the ids. On disk a store is a folder:
 
@@ -23,15 +23,13 @@ from speak_neuro.common.digests import DIGEST, check_digest, digest_of, digest_o
 from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.common.json_text import parse_json
 from speak_neuro.common.regular import read_whole
-from speak_neuro.corpus.reader import CHUNK_BYTES, iterate_text, text_files
-from speak_neuro.corpus.splits import split_points
+from speak_neuro.corpus.reader import iterate_text, text_files
 from speak_neuro.errors import SpeakError
 from speak_neuro.text.alphabet import Alphabet
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 SCHEMA = 2
-IN_MEMORY_BYTES = 256 << 20
 IDS_FILE, INDEX_FILE = "ids.bin", "store.json"
 
 
@@ -46,44 +44,28 @@ class CharacterStore:
         return len(self.ids)
 
     @classmethod
-    def from_text(cls, text: str, alphabet: Alphabet | None = None, limit: int | None = None) -> CharacterStore:
-        """The ids of a text in memory; the alphabet is learned from it unless given."""
-        known = alphabet or Alphabet.learn(text, limit)
-        return cls(known.encode(text).astype(_id_type(known)), known)
-
-    @classmethod
     def from_path(
         cls,
         path: str | os.PathLike[str],
-        cache: str | os.PathLike[str] | None = None,
+        cache: str | os.PathLike[str],
         alphabet: Alphabet | None = None,
-        limit: int | None = None,
-        in_memory_bytes: int = IN_MEMORY_BYTES,
-        chunk_bytes: int = CHUNK_BYTES,
         span: tuple[int, int | None] = (0, None),
     ) -> CharacterStore:
         """The ids of a file or a folder of .txt files, or of its characters `span` alone.
 
-        Sources of up to `in_memory_bytes` stay in memory. Larger ones are written once to the folder `cache`, which is
-        used again as long as the sources, the limit and a given alphabet are the same.
+        They are written once to the folder `cache`, which is used again as long as the sources and a given alphabet are
+        the same.
         """
-        source = source_of(path)
-        if sum(size for _, size, _ in source) <= in_memory_bytes:
-            return cls.from_text("".join(part_of(iterate_text(path, chunk_bytes), *span)), alphabet, limit)
-        if cache is None:
-            raise SpeakError(
-                f"{os.fspath(path)}: the text has more than {in_memory_bytes} bytes; name a cache folder for its ids"
-            )
         folder = Path(cache)
-        wanted = {"source": source, "span": list(span), "limit": limit, "alphabet": alphabet and alphabet.to_json()}
+        wanted = {"source": source_of(path), "span": list(span), "alphabet": alphabet and alphabet.to_json()}
         if _is_current(folder, wanted):
             return cls.open(folder)
-        known = alphabet or Alphabet.learn(part_of(iterate_text(path, chunk_bytes), *span), limit)
+        known = alphabet or Alphabet.learn(part_of(iterate_text(path), *span))
         kind = _id_type(known)
         (folder / INDEX_FILE).unlink(missing_ok=True)  # a failure below must not leave a stale pair
         count, digest = 0, hashlib.sha256()
         with atomic_write(folder / IDS_FILE) as stream:
-            for piece in part_of(iterate_text(path, chunk_bytes), *span):
+            for piece in part_of(iterate_text(path), *span):
                 written = known.encode(piece).astype(kind).tobytes()
                 stream.write(written)
                 digest.update(written)
@@ -118,17 +100,6 @@ class CharacterStore:
     def text(self, start: int = 0, end: int | None = None) -> str:
         """The characters start..end, unknown ones as U+FFFD."""
         return self.alphabet.decode_lossy(np.asarray(self.ids[start:end]))
-
-    def pieces(self, chunk: int = 1 << 20) -> Iterator[str]:
-        """`text` in pieces of `chunk` characters."""
-        return (self.text(start, start + chunk) for start in range(0, len(self), chunk))
-
-    def split(self, valid: float = 0.05, test: float = 0.05) -> tuple[CharacterStore, CharacterStore, CharacterStore]:
-        """Train, validation and test parts, views of this store cut where `speak_neuro.corpus.splits.split` cuts."""
-        first, second = split_points(len(self), valid, test, self.text)
-        parts = (self.ids[:first], self.ids[first:second], self.ids[second:])
-        train, validation, held_out = (CharacterStore(part, self.alphabet) for part in parts)
-        return train, validation, held_out
 
 
 def part_of(pieces: Iterable[str], start: int = 0, end: int | None = None) -> Iterator[str]:

@@ -56,17 +56,15 @@ class Alphabet:
         object.__setattr__(self, "_points", np.concatenate([[ord(REPLACEMENT)], points]).astype(np.uint32))
 
     @classmethod
-    def learn(cls, text: str | Iterable[str], limit: int | None = None) -> Alphabet:
-        """The characters of `text` (a string, or its pieces in any cut), at most the `limit` most frequent."""
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit is {limit}; allowed: at least 1, or None for every character")
+    def learn(cls, text: str | Iterable[str]) -> Alphabet:
+        """The characters of `text` (a string, or its pieces in any cut), the most frequent first."""
         counts = np.zeros(_CODE_POINTS, dtype=np.int64)
         for piece in [text] if isinstance(text, str) else text:
             found = np.bincount(code_points(piece))
             counts[: found.size] += found
         present = np.flatnonzero(counts)
         order = np.argsort(-counts[present], kind="stable")  # stable: ties stay in code point order
-        return cls(text_of(present[order][:limit].astype(np.uint32)))
+        return cls(text_of(present[order].astype(np.uint32)))
 
     def __len__(self) -> int:
         return self._points.size

@@ -77,7 +77,6 @@ class StreamedText:
                         path if files is None else files[part],
                         cache=folder / part,
                         alphabet=stores[0].alphabet if stores else None,
-                        in_memory_bytes=-1,
                         span=tuple(index["spans"][part]),
                     )
                 )

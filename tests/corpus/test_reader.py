@@ -227,68 +227,58 @@ def large(tmp_path: Path) -> Path:
     return folder
 
 
-def test_store_in_memory_and_on_disk_agree(large: Path, tmp_path: Path) -> None:
+def test_a_store_holds_the_ids_of_its_text(large: Path, tmp_path: Path) -> None:
     text = corpus.read_text(large)
-    memory = CharacterStore.from_path(large)
-    disk = CharacterStore.from_path(large, cache=tmp_path / "cache", in_memory_bytes=10, chunk_bytes=7)
+    disk = CharacterStore.from_path(large, tmp_path / "cache")
     assert isinstance(disk.ids, np.memmap)
-    assert disk.alphabet == memory.alphabet == Alphabet.learn(text)
-    assert np.array_equal(disk.ids, memory.ids)
-    assert disk.text() == "".join(disk.pieces(11)) == text
-    assert disk.ids.dtype == memory.ids.dtype == np.uint8
-    parts = [part.text() for part in disk.split(0.2, 0.1)]
-    assert tuple(parts) == splits.split(text, 0.2, 0.1)
+    assert disk.alphabet == Alphabet.learn(text)
+    assert np.array_equal(disk.ids, disk.alphabet.encode(text))
+    assert disk.text() == text
+    assert disk.ids.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
     ("letters", "kind"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16), (65536, np.uint32)]
 )
-def test_ids_take_the_smallest_type(letters: int, kind: type) -> None:
+def test_ids_take_the_smallest_type(letters: int, kind: type, tmp_path: Path) -> None:
     text = "".join(chr(0x4E00 + i) if i < 20000 else chr(0x20000 + i) for i in range(letters))
-    assert CharacterStore.from_text(text).ids.dtype == kind
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    assert CharacterStore.from_path(tmp_path / "text.txt", tmp_path / "cache").ids.dtype == kind
 
 
 @pytest.mark.parametrize("span", [(0, 10), (3, 20), (7, None), (5, 5)])
 def test_store_of_a_span(large: Path, tmp_path: Path, span: tuple[int, int | None]) -> None:
     text = corpus.read_text(large)[span[0] : span[1]]
     alphabet = Alphabet.learn(text)
-    for limit in (0, 1 << 20):
-        store = CharacterStore.from_path(
-            large, tmp_path / "cache", in_memory_bytes=limit, chunk_bytes=3, span=span, alphabet=alphabet
-        )
-        assert store.text() == text
+    assert CharacterStore.from_path(large, tmp_path / "cache", alphabet, span).text() == text
 
 
 def test_store_is_written_once_and_again_when_the_source_changes(large: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first = CharacterStore.from_path(large, cache, in_memory_bytes=0)
+    first = CharacterStore.from_path(large, cache)
     written = (cache / "ids.bin").stat().st_mtime_ns
-    CharacterStore.from_path(large, cache, in_memory_bytes=0)
+    CharacterStore.from_path(large, cache)
     assert (cache / "ids.bin").stat().st_mtime_ns == written
-    limited = CharacterStore.from_path(large, cache, limit=3, in_memory_bytes=0)
-    assert len(limited.alphabet) == 4
     (large / "2.txt").write_text("other", encoding="utf-8")
-    assert len(CharacterStore.from_path(large, cache, in_memory_bytes=0)) < len(first)
+    assert len(CharacterStore.from_path(large, cache)) < len(first)
     assert sorted(p.name for p in cache.iterdir()) == ["ids.bin", "store.json"]
 
 
 def test_store_with_a_given_alphabet(large: Path, tmp_path: Path) -> None:
     given_alphabet = Alphabet("se")
-    store = CharacterStore.from_path(large, tmp_path / "cache", alphabet=given_alphabet, in_memory_bytes=0)
+    store = CharacterStore.from_path(large, tmp_path / "cache", alphabet=given_alphabet)
     assert set(np.unique(store.ids).tolist()) == {0, 1, 2}
     assert store.alphabet == given_alphabet
 
 
 def test_damaged_stores(large: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with pytest.raises(SpeakError, match="name a cache folder"):
-        CharacterStore.from_path(large, in_memory_bytes=0)
-    whole = CharacterStore.from_path(large, cache, in_memory_bytes=0).text()
+    whole = CharacterStore.from_path(large, cache).text()
     with (cache / "ids.bin").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(SpeakError, match="bytes where"):
         CharacterStore.open(cache)
-    assert CharacterStore.from_path(large, cache, in_memory_bytes=0).text() == whole
+    assert CharacterStore.from_path(large, cache).text() == whole
     (cache / "store.json").write_text('{"schema": 99}')
     with pytest.raises(SpeakError, match="schema 99, this version reads 2"):
         CharacterStore.open(cache)

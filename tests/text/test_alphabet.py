@@ -21,8 +21,8 @@ def test_order_is_by_frequency_then_code_point() -> None:
     assert alphabet.unknown == 0
 
 
-def test_limit_keeps_the_most_frequent() -> None:
-    alphabet = Alphabet.learn("aaabbc", limit=2)
+def test_unknown_characters_are_replaced() -> None:
+    alphabet = Alphabet.learn("aaabb")
     assert alphabet.characters == "ab"
     assert alphabet.decode_lossy(alphabet.encode("cab")) == REPLACEMENT + "ab"
 
@@ -71,7 +71,6 @@ def test_the_largest_code_point_and_those_above_the_table() -> None:
     ("call", "message"),
     [
         (lambda: Alphabet("aba"), "'a' more than once"),
-        (lambda: Alphabet.learn("a", limit=0), "limit is 0"),
         (lambda: Alphabet("a").decode_lossy([2]), "ids run from 2 to 2"),
         (lambda: Alphabet("a").decode_lossy([-1]), "ids run from -1"),
         (lambda: Alphabet("a").decode_lossy([0.5]), "integers"),
