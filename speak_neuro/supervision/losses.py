@@ -94,16 +94,11 @@ def spike_loss(
     threshold: float | Tensor = 1.0,
     slope: float = 4.0,
     price: float | Tensor = 0.0,
-    valid: Tensor | None = None,
 ) -> Tensor:
     """L_spike, in nats: the potential as the logit of a spike. A `price` above 0 makes the neuron fire less, it then
     spikes where the proxy does with a probability above sigmoid(price)."""
-    loss = nn.functional.binary_cross_entropy_with_logits(
-        slope * (membrane - threshold) + price, proxy.to(membrane.dtype), reduction="none"
-    )
-    if valid is None:
-        return loss.mean()
-    return torch.where(valid.bool(), loss, torch.zeros_like(loss)).sum() / valid.sum().clamp(min=1)
+    logit = slope * (membrane - threshold) + price
+    return nn.functional.binary_cross_entropy_with_logits(logit, proxy.to(membrane.dtype), reduction="none").mean()
 
 
 def contextual(entropy: Tensor, share: float) -> Tensor:

@@ -69,21 +69,17 @@ def sample_boundaries(logit: Tensor, temperature: float, uniform: Tensor | None 
     return (relaxed > 0.5).to(logit.dtype) + (relaxed - relaxed.detach())
 
 
-def binomial_prior_loss(boundaries: Tensor, prior: float | Tensor, valid: Tensor | None = None) -> Tensor:
+def binomial_prior_loss(boundaries: Tensor, prior: float | Tensor) -> Tensor:
     """L_prior of boundaries (B, L), in nats per position; its gradient reaches them through their sum.
 
-    `prior`, the wanted share of boundaries, is a number or one per row (B,): MAGNET gives each script its own. `valid`
-    (B, L) is False at padding, which counts neither as position nor as boundary.
+    `prior`, the wanted share of boundaries, is a number or one per row (B,): MAGNET gives each script its own.
     """
     rate = torch.as_tensor(prior, dtype=boundaries.dtype, device=boundaries.device)
     if rate.dim() > 1 or rate.numel() not in (1, len(boundaries)):
         raise ValueError(f"prior has shape {tuple(rate.shape)}; allowed: a number or ({len(boundaries)},)")
     if isinstance(prior, (int, float)) and not 0 < prior < 1:
         raise ValueError(f"prior is {prior}; allowed: above 0 and below 1")
-    if valid is None:
-        total = boundaries.new_full((len(boundaries),), boundaries.shape[1])
-    else:
-        boundaries, total = boundaries * valid, valid.sum(1).to(boundaries.dtype)
+    total = boundaries.new_full((len(boundaries),), boundaries.shape[1])
     count = boundaries.sum(1)
     ways = torch.lgamma(total + 1) - torch.lgamma(count + 1) - torch.lgamma(total - count + 1)
     likelihood = ways + count * rate.log() + (total - count) * (-rate).log1p()

@@ -57,13 +57,6 @@ def test_the_prior_agrees_with_the_librarys_binomial():
     torch.testing.assert_close(binomial_prior_loss(boundaries, priors), expected)
 
 
-def test_padding_does_not_count_for_the_prior():
-    boundaries = (torch.rand(2, 20, generator=torch.Generator().manual_seed(4)) < 0.3).float()
-    valid = torch.arange(20) < torch.tensor([[20], [12]])
-    alone = [binomial_prior_loss(boundaries[:1], 0.2), binomial_prior_loss(boundaries[1:, :12], 0.2)]
-    torch.testing.assert_close(binomial_prior_loss(boundaries, 0.2, valid), torch.stack(alone).mean())
-
-
 def test_the_prior_pulls_the_rate_towards_itself():
     logits = torch.full((8, 200), 0.0, requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.1)
