@@ -18,7 +18,7 @@ from typing import Any
 
 from records import Record, merge
 
-from speak_neuro.common.seeds import Sample, sample
+from speak_neuro.common.seeds import sample
 from speak_neuro.config import SYSTEMS as REGISTRY
 from speak_neuro.errors import SpeakError
 
@@ -90,9 +90,6 @@ class Variant:
 
     def mean_bpc(self) -> float | None:
         return sample(self.bpc).mean if self.bpc else None
-
-    def spread(self, values: Sequence[float]) -> Sample | None:
-        return sample(values) if values else None
 
 
 @dataclass

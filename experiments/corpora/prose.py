@@ -105,10 +105,7 @@ def mediawiki_message(text: str) -> list[str]:
     before = ""
     while before != text:  # the first form of each choice
         before = text
-        text = re.sub(
-            r"\{\{(?:plural|gender|grammar|formal):[^|{}]*\|([^|{}]*)(?:\|[^{}]*)?\}\}", r"\1", text, flags=re.I
-        )
-        text = re.sub(r"\{\{[^|{}]*\}\}", "1", text)
+        text = re.sub(r"\{\{[^|{}]*\}\}", "1", _CHOICE.sub(r"\1", text))
     text = re.sub(r"\[\[(?:[^|\[\]]*\|)?([^|\[\]]*)\]\]", r"\1", text)
     text = re.sub(r"\[(?:https?:|//|\$)\S*\s+([^\[\]]*)\]", r"\1", text).replace("'''", "").replace("''", "")
     lines = (re.sub(r"\$\d", "1", line.strip("*#:;= ")) for line in text.split("\n"))

@@ -27,10 +27,9 @@ from speak_neuro.export.graphs.network import Network
 
 @dataclass(frozen=True)
 class Feed:
-    """What a process gets: the value of `source` of `age` steps before, after `wait` steps in a delay line."""
+    """What a process gets: the value of `source`, after `wait` steps in a delay line."""
 
     source: str
-    age: int
     wait: int
 
 
@@ -64,7 +63,7 @@ def plan_of(network: Network) -> Plan:
             wait = arrival[name] + age - latency[source]
             if wait < 0:
                 raise SpeakError(_too_fast(network, source, name, age, age - wait))
-            found.append(Feed(source, age, wait))
+            found.append(Feed(source, wait))
         feeds[name] = tuple(found)
     return Plan(latency, feeds)
 

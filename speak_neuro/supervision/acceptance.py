@@ -17,9 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.common.array_types import BoolArray
+from speak_neuro.common.array_types import BoolArray, Float64Array
 
-Float64Array = npt.NDArray[np.float64]
 AcceptanceRule = Literal["metropolis", "literal", "greedy", "always", "never"]
 ACCEPTANCE_RULES: tuple[str, ...] = get_args(AcceptanceRule)
 
@@ -54,20 +53,15 @@ def acceptance_probability(
 def acceptance(
     nll_candidate: npt.ArrayLike,
     nll_proxy: npt.ArrayLike,
-    rule: AcceptanceRule = "metropolis",
-    temperature: float = 1.0,
-    uniform: npt.ArrayLike | None = None,
+    rule: AcceptanceRule,
+    temperature: float,
+    uniform: npt.ArrayLike,
 ) -> BoolArray:
     """Which candidates are accepted (B,): those whose `uniform` (B,), drawn from [0, 1), is below their probability.
 
-    The draws are an argument, so that the caller's generator decides and a resume repeats them; the rules greedy,
-    always and never need none.
+    The draws are an argument, so that the caller's generator decides and a resume repeats them.
     """
     probability = acceptance_probability(nll_candidate, nll_proxy, rule, temperature)
-    if uniform is None:
-        if rule in ("metropolis", "literal"):
-            raise ValueError(f"uniform is None; allowed with the {rule} rule: draws (B,) from [0, 1)")
-        return probability > 0
     draws = np.asarray(uniform, dtype=np.float64)
     if draws.shape != probability.shape or not ((draws >= 0) & (draws < 1)).all():
         raise ValueError(f"uniform has shape {draws.shape}; allowed: {probability.shape}, each in [0, 1)")

@@ -29,7 +29,7 @@ def test_the_literal_rule_does_not_depend_on_the_window_and_metropolis_does() ->
 def test_frequencies(rule) -> None:
     draws = np.random.default_rng(0).random(40_000)
     candidate, proxy = np.full(draws.size, 101.0), np.full(draws.size, 100.0)
-    accepted = acceptance(candidate, proxy, rule, uniform=draws)
+    accepted = acceptance(candidate, proxy, rule, 1.0, draws)
     expected = acceptance_probability([101.0], [100.0], rule)[0]
     assert accepted.mean() == pytest.approx(expected, abs=0.01)
     assert 0 < accepted.mean() < 1
@@ -37,18 +37,18 @@ def test_frequencies(rule) -> None:
 
 def test_extreme_draws_and_losses() -> None:
     zeros, tops = np.zeros(3), np.full(3, np.nextafter(1.0, 0.0))
-    assert acceptance(CANDIDATE, PROXY, uniform=tops).tolist() == [True, True, False]
-    assert acceptance(CANDIDATE, PROXY, uniform=zeros).all()
-    assert not acceptance(CANDIDATE, PROXY, "never", uniform=zeros).any()
-    assert acceptance(CANDIDATE, PROXY, "always", uniform=tops).all()
+    assert acceptance(CANDIDATE, PROXY, "metropolis", 1.0, tops).tolist() == [True, True, False]
+    assert acceptance(CANDIDATE, PROXY, "metropolis", 1.0, zeros).all()
+    assert not acceptance(CANDIDATE, PROXY, "never", 1.0, zeros).any()
+    assert acceptance(CANDIDATE, PROXY, "always", 1.0, tops).all()
     # Differences beyond the range of exp, and losses of zero, raise no warning and no NaN.
     assert acceptance_probability([0.0, 1e6], [1e6, 0.0]).tolist() == [1, 0]
     assert acceptance_probability([0.0, 1.0, 0.0], [0.0, 0.0, 1.0], "literal").tolist() == [1, 0, 1]
 
 
-def test_rules_without_chance_need_no_draws() -> None:
-    assert acceptance(CANDIDATE, PROXY, "greedy").tolist() == [True, False, False]
-    assert acceptance([], [], "always").shape == (0,)
+def test_rules_without_chance_ignore_the_draws() -> None:
+    assert acceptance(CANDIDATE, PROXY, "greedy", 1.0, [0.5] * 3).tolist() == [True, False, False]
+    assert acceptance([], [], "always", 1.0, []).shape == (0,)
     assert set(ACCEPTANCE_RULES) == {"metropolis", "literal", "greedy", "always", "never"}
 
 
@@ -56,7 +56,6 @@ def test_rules_without_chance_need_no_draws() -> None:
     ("arguments", "message"),
     [
         ({"rule": "best"}, "rule is 'best'"),
-        ({}, "uniform is None"),
         ({"temperature": 0.0, "uniform": [0.5] * 3}, "temperature is 0.0"),
         ({"temperature": np.inf, "uniform": [0.5] * 3}, "temperature is inf"),
         ({"uniform": [0.5]}, "uniform has shape"),
@@ -67,5 +66,6 @@ def test_rules_without_chance_need_no_draws() -> None:
     ],
 )
 def test_refusals_name_the_field(arguments, message: str) -> None:
+    given = {"nll_candidate": CANDIDATE, "nll_proxy": PROXY, "rule": "metropolis", "temperature": 1.0}
     with pytest.raises(ValueError, match=message):
-        acceptance(**{"nll_candidate": CANDIDATE, "nll_proxy": PROXY, **arguments})
+        acceptance(**{**given, "uniform": [0.5] * 3, **arguments})
