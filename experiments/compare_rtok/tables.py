@@ -22,9 +22,8 @@ from typing import Any
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.files import check_writable, write_or_print
-from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.json_files import Strict, check_json, read_json
 from speak_neuro.common.provenance import write_result
-from speak_neuro.common.regular import read_whole
 from speak_neuro.common.same_run import check_agreement, distinct
 from speak_neuro.common.seeds import NONE, P, compare, p_value
 from speak_neuro.errors import SpeakError
@@ -113,18 +112,32 @@ def joined(first: Result, second: Result) -> Result:
     return Result({**first.record, "metrics": {**metrics, "evaluations": evaluations}}, first.place)
 
 
+class _Measured(Strict):
+    """What the tables take of a run."""
+
+    task: str
+    score: str
+    config: dict[str, Any]
+    evaluations: dict[str, dict[str, float | None]]
+
+
+class _Record(Strict):
+    """A result of rtok.py."""
+
+    metrics: _Measured
+    device: str
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The records of a file: one of rtok.py, or many of `--json`."""
-    try:
-        values = parse_json(read_whole(path, "give a run's results.json"), str(path), "give a run's results.json")
-        metrics = values["metrics"]
-    except (SpeakError, KeyError, TypeError):
-        raise SpeakError(f"{path}: not a result of rtok.py; give a run's results.json") from None
-    records: list[dict[str, Any]] = metrics.get("runs", [values])
-    for record in records:
-        if "evaluations" not in record["metrics"]:
-            raise SpeakError(f"{path}: holds no evaluations, so it is not of rtok.py; give a run's results.json")
-    return records
+    advice = "give a run's results.json"
+    values = read_json(path, dict[str, Any], advice)
+    metrics = values.get("metrics")
+    if not isinstance(metrics, dict):
+        raise SpeakError(f"{path}: not a result of rtok.py; {advice}")
+    records = metrics.get("runs", [values])
+    check_json(records, list[_Record], str(path), advice)
+    return list(records)
 
 
 def by_task(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -7,20 +7,18 @@ The same trace gives the same bytes, and reading allows no pickle.
 from __future__ import annotations
 
 import json
-import math
 import os
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from speak_neuro.common.archives import read_archive
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import atomic_write
 from speak_neuro.common.json_text import parse_json
-from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
 from speak_neuro.neuron.reference import CONSTANTS
 
@@ -29,10 +27,6 @@ WITH_DIGEST = 2
 """The first schema whose `meta` holds the content's digest; a file of the first schema is read without."""
 WITH_ENTROPY = 3
 """The first schema that can hold `entropy`; a trace without it is written in the schema before."""
-LARGEST = 1 << 27
-"""Bytes that an archive may always unpack to."""
-LARGEST_RATIO = 200
-"""How many times its own size a larger archive may unpack to; a trace has seldom more than ten."""
 SCALARS = CONSTANTS
 ARRAYS: dict[str, tuple[type, int]] = {
     "current": (np.float32, 2),
@@ -173,24 +167,8 @@ def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:
     """Read and check a trace; every departure is one SpeakError line naming the file and the field."""
-    try:
-        size = check_regular(path, _ADVICE)
-    except FileNotFoundError:
-        raise SpeakError(f"{path}: no such file; {_ADVICE}") from None
-    if not zipfile.is_zipfile(path):
-        raise SpeakError(f"{path} is not a trace (an .npz file is a zip archive; this one is not, or is cut off)")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {entry.filename: entry for entry in archive.infolist()}
-            _check_members(path, members, len(archive.infolist()), size)
-            names = [*ARRAYS, "meta", *(name for name in OPTIONAL if f"{name}.npy" in members)]
-            arrays = {name: _array(archive, members[f"{name}.npy"]) for name in names}
-        described = str(arrays.pop("meta"))
-    except SpeakError:
-        raise
-    except Exception as error:  # a damaged archive fails in zipfile, numpy and three decompressors, each in its way
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SpeakError(f"{path} is not a readable trace ({reason})") from error
+    arrays = read_archive(path, "a trace", _ADVICE, (*ARRAYS, "meta"), tuple(OPTIONAL))
+    described = str(arrays.pop("meta"))
     meta = parse_json(described, f"{path}: meta", _ADVICE)
     if not isinstance(meta, dict):
         raise SpeakError(f"{path}: meta is a {type(meta).__name__}; allowed: a JSON object")
@@ -206,40 +184,3 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     if version >= WITH_DIGEST:
         check_digest(meta, arrays, path, _ADVICE)
     return trace
-
-
-def _check_members(path: str | os.PathLike[str], members: Mapping[str, zipfile.ZipInfo], count: int, size: int) -> None:
-    """Refuse an archive by its table of contents, before anything is unpacked."""
-    missing = [name for name in (*ARRAYS, "meta") if f"{name}.npy" not in members]
-    if missing:
-        raise SpeakError(f"{path} is not a trace (it lacks {', '.join(missing)})")
-    if count != len(members):
-        raise SpeakError(f"{path} is not a trace (an entry occurs twice); {_ADVICE}")
-    for entry in members.values():
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
-            raise SpeakError(f"{path}: {entry.filename} is encrypted or packed otherwise than by deflate; {_ADVICE}")
-    unpacked, allowed = sum(entry.file_size for entry in members.values()), max(LARGEST, LARGEST_RATIO * size)
-    if unpacked > allowed:
-        raise SpeakError(f"{path}: unpacks to {unpacked:,} bytes; allowed: up to {allowed:,} for its size; {_ADVICE}")
-
-
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    """One array, whose header has to agree with the entry's size before room is made for it."""
-    formats: Any = np.lib.format
-    with archive.open(entry) as stream:
-        version = formats.read_magic(stream)
-        read = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"{entry.filename} has format {version}; allowed: 1.0 and 2.0")
-        shape, fortran, dtype = read(stream)
-        items = math.prod(shape)
-        if (
-            dtype.hasobject
-            or stream.tell() + items * dtype.itemsize != entry.file_size
-            or max(shape, default=0) > 2**40
-        ):
-            raise ValueError(f"{entry.filename} declares {shape} of {dtype}, which are not its {entry.file_size} bytes")
-        if items == 0 and max(shape) > 10**6:
-            raise ValueError(f"{entry.filename} is empty with shape {shape}")
-        data = stream.read()
-    return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order="F" if fortran else "C")

@@ -118,17 +118,9 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 def read_input(path: Path) -> Any:
     """The numbers of an .npy file."""
-    import numpy as np
+    from speak_neuro.common.archives import read_array
 
-    try:
-        found = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise SpeakError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise SpeakError(f"{path} is not an .npy file of numbers ({' '.join(str(error).split())})") from error
-    if not isinstance(found, np.ndarray):
-        raise SpeakError(f"{path} holds several arrays; allowed: an .npy file of one")
-    return found
+    return read_array(path, "an .npy file of numbers", "write one with numpy.save")
 
 
 def run_on_input(arguments: argparse.Namespace, progress: Callable[[str, int, int], None]) -> int:

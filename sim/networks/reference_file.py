@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from speak_neuro.common.archives import read_archive
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.graphs.network_run import LayerRun
@@ -24,13 +25,7 @@ def save_reference(path: str | os.PathLike[str], reference: Mapping[str, LayerRu
 
 def read_reference(path: str | os.PathLike[str]) -> dict[str, LayerRun]:
     """The layers of a file of `save_reference`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise SpeakError(f"{path}: no such file") from error
-    except Exception as error:  # zipfile and numpy fail in ways of their own
-        raise SpeakError(f"{path} is not a reference file ({' '.join(str(error).split())})") from error
+    arrays = read_archive(path, "a reference file", "write one with speak_neuro.export.reference_of")
     names = {key.rpartition(".")[0] for key in arrays}
     for name in sorted(names):
         for part in PARTS:

@@ -8,13 +8,14 @@ speak_network/                    other runs: config.json and model.safetensors
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from speak_neuro.api.boundaries import Boundaries, NetworkBoundaries, RTokBoundaries, TableBoundaries
+from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
+from speak_neuro.common.json_files import Strict, check_json, read_json
 from speak_neuro.errors import SpeakError
 from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.table import CompiledTable
@@ -22,10 +23,19 @@ from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.table.vocabulary import Vocabulary
 
 FORMAT = "speak_neuro tokenizer"
-SCHEMA = 1
+SCHEMA = 2
+WITH_DIGEST = 2
+"""The first schema with a digest."""
 ABOUT, VOCABULARY = "speak.json", "speak_vocabulary.safetensors"
 Parts = tuple[Boundaries, Vocabulary | None, tuple[str, ...]]
 _ADVICE = "save one with speak_neuro.Tokenizer.save"
+
+
+class _About(Strict):
+    """speak.json."""
+
+    boundaries: str
+    special_tokens: list[str]
 
 
 def save_parts(folder: Path, boundaries: Boundaries, vocabulary: Vocabulary | None, specials: tuple[str, ...]) -> None:
@@ -34,7 +44,7 @@ def save_parts(folder: Path, boundaries: Boundaries, vocabulary: Vocabulary | No
     if vocabulary is not None:
         vocabulary.save(folder / VOCABULARY)
     about = {"format": FORMAT, "schema": SCHEMA, "boundaries": boundaries.kind, "special_tokens": list(specials)}
-    write_json(folder / ABOUT, about)
+    write_json(folder / ABOUT, {**about, DIGEST: digest_of(about)})
 
 
 def load_parts(place: Path, device: str = "cpu") -> Parts:
@@ -47,30 +57,28 @@ def load_parts(place: Path, device: str = "cpu") -> Parts:
 
 
 def _saved(folder: Path, device: str) -> Parts:
-    try:
-        about: Any = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SpeakError(f"{folder / ABOUT}: not valid JSON ({error}); {_ADVICE}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise SpeakError(f"{folder / ABOUT}: JSON, but not of a tokenizer; {_ADVICE}")
-    if about.get("schema") != SCHEMA:
+    path = folder / ABOUT
+    values = read_json(path, dict[str, Any], _ADVICE)
+    if values.get("format") != FORMAT:
+        raise SpeakError(f"{path}: JSON, but not of a tokenizer; {_ADVICE}")
+    schema = values.get("schema")
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise SpeakError(
-            f"{folder / ABOUT}: schema is {about.get('schema')!r}, this version reads {SCHEMA}; use the speak_neuro "
-            "that wrote it"
+            f"{path}: schema is {schema!r}, this version reads 1 to {SCHEMA}; use the speak_neuro that wrote it"
         )
+    about = check_json(values, _About, str(path), _ADVICE)
+    if schema >= WITH_DIGEST:
+        check_digest(values, None, path, _ADVICE)
     readers: dict[str, Callable[[Path], Boundaries]] = {
         TableBoundaries.kind: TableBoundaries.load,
         RTokBoundaries.kind: RTokBoundaries.load,
         NetworkBoundaries.kind: lambda folder: NetworkBoundaries.load(folder, device),
     }
-    kind = about.get("boundaries")
+    kind = about.boundaries
     if kind not in readers:
-        raise SpeakError(f"{folder / ABOUT}: boundaries is {kind!r}; allowed: {', '.join(readers)}")
+        raise SpeakError(f"{path}: boundaries is {kind!r}; allowed: {', '.join(readers)}")
     vocabulary = load_vocabulary(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None
-    names = about.get("special_tokens")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SpeakError(f"{folder / ABOUT}: special_tokens is {names!r}; allowed: a list of strings; {_ADVICE}")
-    return readers[kind](folder), vocabulary, tuple(names)
+    return readers[kind](folder), vocabulary, tuple(about.special_tokens)
 
 
 def _run(folder: Path, device: str) -> Boundaries:

@@ -75,8 +75,9 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path, "")
         with safe_open(os.fspath(path), framework="np") as stream:
             header = json.loads((stream.metadata() or {}).get("json", "null"))
-    except (SafetensorError, OSError, ValueError, TypeError):
+    except (SpeakError, SafetensorError, OSError, ValueError, TypeError):
         return None
     return header.get("format") if isinstance(header, dict) else None

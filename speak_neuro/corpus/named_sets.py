@@ -11,7 +11,6 @@ like any other text. Its dataset.json says how it was made; the same recipe find
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import zipfile
@@ -24,6 +23,8 @@ import numpy as np
 
 from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, write_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.corpus.cleaning import LATIN, Cleaner, clean_articles
 from speak_neuro.corpus.splits import PARTS, locked
 from speak_neuro.corpus.wiki40b import article
@@ -274,6 +275,7 @@ def _describe(files: Path) -> list[list[Any]]:
 
 
 def _recipe_of(folder: Path) -> Any:
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
+    path = folder / RECIPE_FILE
+    with contextlib.suppress(OSError, SpeakError):
+        return parse_json(read_whole(path, "it is made anew"), str(path), "it is made anew")
     return None

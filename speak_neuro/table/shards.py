@@ -121,7 +121,7 @@ def _row_groups(file: Path, column: str, shard_rows: int) -> Iterator[tuple[int,
         with utf8_path(file) as name, parquet.ParquetFile(name) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
             rows = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise SpeakError(
             f"{file}: not a whole Parquet file ({reason}); text files must not be named .parquet"

@@ -134,4 +134,4 @@ def test_a_seed_or_tokenizer_named_twice_is_one_run(tmp_path: Path, monkeypatch:
 def test_what_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.json").write_text('{"metrics": {}}', encoding="utf-8")
     assert load("compare_rtok/tables").main([str(tmp_path / "x.json")]) == 2
-    assert "holds no evaluations" in capsys.readouterr().err
+    assert "0.metrics.task is missing" in capsys.readouterr().err

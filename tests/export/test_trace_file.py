@@ -101,7 +101,7 @@ def test_damaged(path: Path) -> None:
     for position in range(200, 400):
         whole[position] ^= 0x55
     path.write_bytes(whole)
-    assert "is not a readable trace" in refusal(path)
+    assert "is not a trace that can be read" in refusal(path)
 
 
 def test_other_files(path: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_other_files(path: Path, tmp_path: Path) -> None:
 
 def test_no_pickle(path: Path) -> None:
     rewrite(path, current=np.array([object()]))
-    assert "is not a readable trace" in refusal(path)
+    assert "is not a trace that can be read" in refusal(path)
 
 
 @pytest.mark.parametrize(

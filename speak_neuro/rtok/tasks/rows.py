@@ -11,7 +11,6 @@ in its own way), and where none are given, in the task's order.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 from speak_neuro.common.extras import extra
 from speak_neuro.common.files import utf8_path
 from speak_neuro.common.json_lines import read_json_lines
+from speak_neuro.common.json_text import parse_json
 from speak_neuro.corpus.named_sets import quiet_libraries
 from speak_neuro.errors import MissingExtra, SpeakError, first_line
 
@@ -115,8 +115,8 @@ def _parquet(
     try:
         with utf8_path(file) as name:
             table = parquet.ParquetFile(name).read()
-    except pyarrow.ArrowInvalid as error:
-        raise SpeakError(f"{file}: not a Parquet file ({error}); give .parquet or .jsonl") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise SpeakError(f"{file}: not a Parquet file ({first_line(error)}); give .parquet or .jsonl") from None
     check_columns(dict.fromkeys(table.column_names), columns, str(file))
     return table.to_pylist(), _stored_names(table.schema.metadata or {}, label_column)
 
@@ -124,8 +124,9 @@ def _parquet(
 def _stored_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str, ...] | None:
     """Names of a ClassLabel that `datasets` left in the file's schema."""
     try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]
-    except (KeyError, ValueError, TypeError):
+        described = parse_json(metadata[b"huggingface"], "huggingface", "")
+        feature = described["info"]["features"][label_column]
+    except (KeyError, ValueError, TypeError, SpeakError):
         return None
     while isinstance(feature, dict) and "names" not in feature and "feature" in feature:
         feature = feature["feature"]
