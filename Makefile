@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
-.PHONY: help setup demo test test-docs test-slow lint format bench docs fuzz test-second audit clean
+.PHONY: help setup demo test test-docs test-slow lint format bench docs fuzz soak test-second audit clean
 
 help:
 	@echo "make demo       train on the embedded text, export, simulate in Lava, report parity (about 5 minutes)"
@@ -18,7 +18,8 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make bench      benchmarks, each behind its parity check"
-	@echo "make fuzz       damage each kind of file: flipped bits, mutated bytes; COUNT inputs each (1000)"
+	@echo "make fuzz       damage each kind of file: flipped bits, mutated bytes; COUNT inputs each (1000), EACH seconds at most"
+	@echo "make soak       an hour of training and ten million calls, in flat memory; PIECE minutes of them, then given again"
 	@echo "make test-second  the core suite on a second Python with numpy 2, where there is one"
 	@echo "make audit      ask a database of known faults about the packages; needs network and pip-audit"
 	@echo "make docs       the documentation as a site in build/site, without a warning"
@@ -79,11 +80,17 @@ docs: $(STAMP)
 	@echo "open build/site/index.html"
 
 COUNT ?= 1000
+EACH ?= 100000
 
 fuzz: $(STAMP)
-	@[ -e $(RUN)/config.json ] || { echo "make fuzz damages copies of the files of $(RUN): run make demo first, or name a run with RUN="; exit 2; }
-	$(BIN)/python experiments/reliability/damage.py flips --run $(RUN) --count $(COUNT)
-	$(BIN)/python experiments/reliability/damage.py fuzz --run $(RUN) --count $(COUNT)
+	$(BIN)/python experiments/reliability/damage.py flips --count $(COUNT) --seconds $(EACH)
+	$(BIN)/python experiments/reliability/damage.py fuzz --count $(COUNT) --seconds $(EACH)
+
+# An hour of training and ten million calls; PIECE minutes of them, and the next piece when it is given once more.
+PIECE ?= 100000
+
+soak: $(STAMP)
+	$(BIN)/python experiments/reliability/soak.py --work runs/soak --json runs/soak.json --piece $(PIECE)
 
 test-second: $(STAMP)
 	.ci/second-python

@@ -1,21 +1,28 @@
-"""What `against.py` measures: the scan, a training step of each kind, a table, each as it is in this checkout."""
+"""What `against.py` measures: the scan, a training step of each kind, a run's files, a table, as in this checkout."""
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import itertools
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from step_setup import TINY, gumbel_step, speak_step
+from step_setup import TINY, gumbel_step, speak_step, speak_trainer
 
+from speak_neuro.config import RunConfig
 from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.neuron.functional import gated_lif_scan
+from speak_neuro.systems.run_folder import load_system, read_run, save_model, write_config
 from speak_neuro.table.table import CompiledTable
 from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.text.alphabet import Alphabet
+from speak_neuro.training.fit import save_checkpoint
 
 
 def contenders() -> dict[str, Callable[[], Any]]:
@@ -28,7 +35,21 @@ def contenders() -> dict[str, Callable[[], Any]]:
         **scans(gated_lif_scan),
         "training step, SPEAK": speak_step(config, "cpu", 0.2),
         "training step, dtp-gumbel": gumbel_step(config, "cpu", 0.2),
+        **files(config),
         **tables(Alphabet, CompiledTable, TableTokenizer, embedded_text("en")),
+    }
+
+
+def files(config: RunConfig) -> dict[str, Callable[[], Any]]:
+    """A run's folder as this checkout writes it."""
+    folder = Path(tempfile.mkdtemp(prefix="speak-contender-"))
+    atexit.register(shutil.rmtree, folder)
+    trainer = speak_trainer(config)
+    write_config(folder, config, Alphabet.learn(embedded_text("en")), {})
+    save_model(folder, trainer.system)
+    return {
+        "load of a run": lambda: load_system(read_run(folder)),
+        "checkpoint of a run": lambda: save_checkpoint(folder, trainer),
     }
 
 

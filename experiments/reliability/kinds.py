@@ -135,8 +135,9 @@ def text_kinds(place: Path) -> dict[str, Kind]:
 
     def proxy() -> Any:
         found = FileProxy.open(place / "proxy.bits")
+        found.check_length(3000)
         found.restore(snapshot)
-        return found.n_positions, found.first, found.read([0], 3000).tobytes()
+        return found.read([0], 3000).tobytes()
 
     return {
         "store.json": Kind(place / "store" / "store.json", store),

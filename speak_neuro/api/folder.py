@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from speak_neuro.api.boundaries import Boundaries, NetworkBoundaries, RTokBoundaries, TableBoundaries
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of
 from speak_neuro.common.files import write_json
-from speak_neuro.common.json_files import Strict, check_json, read_json
+from speak_neuro.common.json_files import Strict, check_json
+from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.table import CompiledTable
@@ -58,8 +59,8 @@ def load_parts(place: Path, device: str = "cpu") -> Parts:
 
 def _saved(folder: Path, device: str) -> Parts:
     path = folder / ABOUT
-    values = read_json(path, dict[str, Any], _ADVICE)
-    if values.get("format") != FORMAT:
+    values = parse_json(read_whole(path, _ADVICE), str(path), _ADVICE)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise SpeakError(f"{path}: JSON, but not of a tokenizer; {_ADVICE}")
     schema = values.get("schema")
     if type(schema) is not int or not 1 <= schema <= SCHEMA:

@@ -24,7 +24,7 @@ import numpy as np
 from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.common.json_text import parse_json
-from speak_neuro.common.regular import read_whole
+from speak_neuro.common.regular import check_regular, read_whole
 from speak_neuro.corpus.cleaning import LATIN, Cleaner, clean_articles
 from speak_neuro.corpus.splits import PARTS, locked
 from speak_neuro.corpus.wiki40b import article
@@ -276,6 +276,8 @@ def _describe(files: Path) -> list[list[Any]]:
 
 def _recipe_of(folder: Path) -> Any:
     path = folder / RECIPE_FILE
+    if path.exists():
+        check_regular(path, "remove it")
     with contextlib.suppress(OSError, SpeakError):
         return parse_json(read_whole(path, "it is made anew"), str(path), "it is made anew")
     return None

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.common.array_types import BoolArray, ByteArray
+from speak_neuro.common.regular import check_regular
 from speak_neuro.corpus.windows import circular_positions
 from speak_neuro.errors import SpeakError
 
@@ -57,9 +58,9 @@ class ProxyStore:
         """The store in the file `path`, memory-mapped for reading and writing."""
         file = Path(path)
         try:
+            size = check_regular(file, "give a proxy store")
             with file.open("rb") as stream:
                 head = stream.read(HEADER.size)
-            size = file.stat().st_size
         except OSError as error:
             raise SpeakError(f"{file}: cannot be read ({error.strerror}); give a proxy store") from None
         magic, version, _, count = HEADER.unpack(head) if len(head) == HEADER.size else (b"", 0, 0, 0)
@@ -71,6 +72,14 @@ class ProxyStore:
             raise SpeakError(f"{file}: {size} bytes do not fit {count} positions; the file is damaged, make it again")
         planes = np.memmap(file, dtype=np.uint8, mode="r+", offset=HEADER.size, shape=(2, _bytes(count)))
         return cls(planes, count)
+
+    def check_length(self, characters: int) -> None:
+        """Refuse a store of another text: the bytes of a file tell its length to within seven positions alone."""
+        if self.n_positions != characters:
+            raise SpeakError(
+                f"the proxy store has {self.n_positions:,} positions, the text {characters:,} characters; it is of "
+                "another text, or damaged: begin the run anew, --overwrite"
+            )
 
     def read(self, starts: npt.ArrayLike, length: int) -> BoolArray:
         """The proxy spikes (B, length) of the windows at `starts` (B,)."""

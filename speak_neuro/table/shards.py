@@ -29,6 +29,7 @@ import numpy as np
 
 from speak_neuro.common.extras import extra
 from speak_neuro.common.files import atomic_write, utf8_path
+from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
 from speak_neuro.table.tokenizer import TableTokenizer, load
 from speak_neuro.text.lines import invalid_utf8
@@ -117,6 +118,7 @@ def plan(files: Sequence[Path], out: Path, column: str, shard_bytes: int, shard_
 
 def _row_groups(file: Path, column: str, shard_rows: int) -> Iterator[tuple[int, int, int]]:
     pyarrow, parquet = arrow()
+    check_regular(file, "give a Parquet file")
     try:
         with utf8_path(file) as name, parquet.ParquetFile(name) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata

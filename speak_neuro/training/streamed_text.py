@@ -29,7 +29,7 @@ from speak_neuro.common.array_types import BoolArray
 from speak_neuro.common.digests import DIGEST, check_digest, digest_of, digest_of_file
 from speak_neuro.common.files import atomic_write, write_json
 from speak_neuro.common.json_text import parse_json
-from speak_neuro.common.regular import read_whole
+from speak_neuro.common.regular import check_regular, read_whole
 from speak_neuro.corpus.character_store import CharacterStore, part_of, source_of
 from speak_neuro.corpus.memory_map import release, trim
 from speak_neuro.corpus.reader import iterate_text
@@ -147,6 +147,8 @@ def _index(path: Path, files: dict[str, Path] | None, folder: Path, say: Say) ->
     sources = source_of(path) if files is None else [entry for part in PARTS for entry in source_of(files[part])]
     wanted = {"schema": SCHEMA, "source": sources, "parts": files is not None}
     file, advice = folder / INDEX_FILE, "it is made anew"
+    if file.exists():
+        check_regular(file, "remove it")  # a pipe would be waited for when it is made anew
     with contextlib.suppress(OSError, SpeakError, KeyError, TypeError, AttributeError):
         stored = parse_json(read_whole(file, advice), str(file), advice)
         check_digest(stored, None, file, advice)

@@ -58,6 +58,8 @@ class Trainer:
             raise ValueError(f"text has {len(ids)} characters; allowed: at least window + 1 = {config.window + 1}")
         if proxy is None and system.config.needs_exemplar:
             raise ValueError(f"proxy is None; allowed for {system.config.tokenizer.kind}: a ProxyStore of the text")
+        if proxy is not None:
+            proxy.check_length(len(ids))
         sampler = WindowSampler(len(ids), config.window, config.batch, config.seed)
         if config.compile != "no":
             device = next(system.parameters()).device

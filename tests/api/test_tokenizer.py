@@ -23,6 +23,7 @@ from table_fixtures import TEXTS, make_table
 import speak_neuro
 from speak_neuro.api.boundaries import NetworkBoundaries, TableBoundaries
 from speak_neuro.api.tokenizer import Tokenizer
+from speak_neuro.common.digests import DIGEST, digest_of
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.cli import main as export
 from speak_neuro.inference.speak import Speak
@@ -260,10 +261,14 @@ def test_refusals(tmp_path: Path, tiny_run: Path) -> None:
         ("[]", "JSON, but not of a tokenizer"),
         ({"schema": 9}, "schema is 9, this version reads 1"),
         ({"boundaries": "magic"}, "boundaries is 'magic'; allowed: table, rtok, network"),
-        ({"special_tokens": 3}, "special_tokens is 3; allowed: a list of strings"),
+        ({"special_tokens": 3}, "special_tokens: found 3; allowed: a valid list"),
+        ({"special_tokens": ["<x>"], "sha256": "0" * 64}, "sha256 is 000000000000... in the file"),
     ):
         good = about.read_text(encoding="utf-8")
-        about.write_text(change if isinstance(change, str) else json.dumps({**json.loads(good), **change}), "utf-8")
+        if isinstance(change, dict):
+            changed = {name: value for name, value in json.loads(good).items() if name != DIGEST} | change
+            change = json.dumps({DIGEST: digest_of(changed), **changed})
+        about.write_text(change, "utf-8")
         with pytest.raises(SpeakError, match=message):
             Tokenizer.load(tmp_path / "made")
         about.write_text(good, "utf-8")

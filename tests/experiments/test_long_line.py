@@ -1,0 +1,23 @@
+"""experiments/reliability/long_line.py: a line is read whole by either tokenizer, and growth is seen."""
+
+import json
+from pathlib import Path
+
+import pytest
+from scripts import load
+
+
+def test_lines_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_line, out = load("reliability/long_line"), tmp_path / "out.json"
+    flags = ["--run-bytes", "40000", "--table-bytes", "200000", "--json", str(out)]
+    assert long_line.main(flags) == 0
+    metrics = json.loads(out.read_text(encoding="utf-8"))["metrics"]
+    for name, size in (("run", 40_000), ("table", 200_000)):
+        small, large = metrics[name]
+        assert (small["lines"], large["lines"]) == (1, 1)
+        assert 0.99 * size < large["bytes"] <= size
+        assert large["bytes"] == large["characters"]
+        assert large["tokens"] > 9 * small["tokens"]
+        assert large["peak_mib"] > 30
+    monkeypatch.setattr(long_line, "LIMIT", 0.1)
+    assert long_line.main(flags) == 1
