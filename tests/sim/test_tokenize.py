@@ -38,7 +38,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory, text: Path) -> dict[str, Path]:
     """Run folders, exported, by encoder."""
     folder = tmp_path_factory.mktemp("runs")
-    alphabet = Alphabet.learn(text.read_bytes().decode(), limit=500)
+    alphabet = Alphabet(Alphabet.learn(text.read_bytes().decode()).characters[:500])
     made = {
         "linear": run_folder(folder / "linear", "linear", alphabet, threshold=0.7),
         "convolution": run_folder(folder / "convolution", "convolution", alphabet, 4, decay=0.9, reset_potential=-0.5),
@@ -118,7 +118,7 @@ def test_fixed_point_of_a_run_on_the_grid(encoder: str, tmp_path: Path) -> None:
     """Trained on the grid, the integers are the float run: nothing differs, from the characters or the parts on."""
     texts = scripts(300)
     (tmp_path / "t.txt").write_text("\n".join(texts.values()), encoding="utf-8")
-    alphabet = Alphabet.learn("".join(texts.values()), limit=300)
+    alphabet = Alphabet(Alphabet.learn("".join(texts.values())).characters[:300])
     run = run_folder(tmp_path / "run", encoder, alphabet, 1 if encoder == "linear" else 3, grid="loihi2")
     fold = ["--fold"] if encoder == "linear" else []
     assert export(["--run", str(run), *fold, "--text", str(tmp_path / "t.txt"), "--quiet"]) == 0
@@ -136,7 +136,7 @@ def test_fixed_point_of_a_run_on_the_grid(encoder: str, tmp_path: Path) -> None:
 def test_a_megabyte_in_eight_scripts(tmp_path: Path) -> None:
     text = "\n".join(embedded_text(name) for name in embedded_names())
     assert len(text.encode()) > 1_000_000
-    alphabet = Alphabet.learn(text, limit=4095)
+    alphabet = Alphabet(Alphabet.learn(text).characters[:4095])
     (tmp_path / "all.txt").write_bytes(text.encode())
     for encoder, context in (("linear", 1), ("convolution", 8)):
         run = run_folder(tmp_path / encoder, encoder, alphabet, context)
