@@ -204,7 +204,10 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
     if not isinstance(metrics.get("config"), dict):
         raise SpeakError(f"{where}: no configuration in the results; make it again with this version's gtok.py")
     check_json(metrics, Measured, f"{where}: metrics", "make it again")
+    check_json(metrics["config"], dict[str, dict[str, Any]], f"{where}: metrics.config", "make it again")
     config = flat_config(metrics["config"])
+    for setting in ("training.seed", "training.window"):
+        check_json(config.get(setting, 0), int, f"{where}: metrics.config.{setting}", "make it again")
     data = metrics.get("data") or {}
     if not isinstance(data, dict):  # the first results named their text and no more
         data = {"source": str(data)}
@@ -212,7 +215,7 @@ def from_gtok(result: dict[str, Any], name: str, where: Path) -> Record:
         name=name,
         system=str(config.get("tokenizer.kind", "speak")),
         dataset=dataset_name(data),
-        seed=int(config.get("training.seed", 0)),
+        seed=config.get("training.seed", 0),
         config=config,
         text=data.get("sha256"),
         block_bpc=metrics.get("test_block_bpc"),
@@ -256,7 +259,11 @@ def flat_config(config: dict[str, Any]) -> dict[str, Any]:
     """Settings by section and name; those that did not exist when the run was made get the default they had, those that
     exist no more stay."""
     known = {section: {item.name for item in dataclasses.fields(part)} for section, part in vars(RunConfig()).items()}
-    today = {section: {name: part[name] for name in part if name in known[section]} for section, part in config.items()}
+    today = {
+        section: {name: part[name] for name in part if name in known[section]}
+        for section, part in config.items()
+        if section in known
+    }
     with contextlib.suppress(SpeakError):  # written by another version: taken as it is
         filled = to_dict(from_dict(RunConfig, today))
         config = {section: {**part, **filled.get(section, {})} for section, part in {**filled, **config}.items()}

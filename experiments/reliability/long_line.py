@@ -30,7 +30,15 @@ from speak_neuro.training import command
 PHRASE = b"A line of some words, more or less. "
 LIMIT = 1.2
 """How much more memory a line of ten times the size may take."""
-COMMAND = [sys.executable, "-c", "import sys\nfrom speak_neuro.cli import main\nsys.exit(main())"]
+PROGRAM = """
+import sys
+from pathlib import Path
+from speak_neuro.cli import main
+code = main(sys.argv[2:])
+Path(sys.argv[1]).write_text(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+sys.exit(code)
+"""
+"""speak-tokenize, and its own largest resident size in KiB: what wait4 tells of a process begins with its parent's."""
 
 
 def trained(folder: Path, encoder: str) -> Path:
@@ -53,7 +61,9 @@ def written(line: Path, size: int) -> Path:
 
 def measured(tokenizer: Sequence[str], line: Path, counts: Path) -> dict[str, Any]:
     """One `speak-tokenize`, in a process of its own."""
-    words = [*COMMAND, str(line), *tokenizer, "--out", os.devnull, "--json", str(counts), "--quiet"]
+    peak = counts.with_name("peak")
+    words = [sys.executable, "-c", PROGRAM, str(peak), str(line), *tokenizer, "--out", os.devnull]
+    words += ["--json", str(counts), "--quiet"]
     process = os.posix_spawn(words[0], words, os.environ)
     _, status, used = os.wait4(process, 0)
     size = line.stat().st_size
@@ -62,8 +72,8 @@ def measured(tokenizer: Sequence[str], line: Path, counts: Path) -> dict[str, An
     found = json.loads(counts.read_text(encoding="utf-8"))["metrics"]
     if found["characters"] != size:
         raise SpeakError(f"{line}: {found['characters']:,} characters of {size:,} were read")
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"bytes": size, "peak_mib": round(peak / 2**20, 1), "processor_seconds": round(used.ru_utime, 1), **found}
+    mib = round(int(peak.read_text(encoding="utf-8")) / 1024, 1)
+    return {"bytes": size, "peak_mib": mib, "processor_seconds": round(used.ru_utime + used.ru_stime, 1), **found}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Train, make the lines, read them."""
     at_least(arguments, 10 * len(PHRASE), "run_bytes", "table_bytes")
+    if not Path("/proc/self/status").exists():
+        raise SpeakError("/proc/self/status: no such file; this measures memory on Linux")
     metrics: dict[str, Any] = {"limit": LIMIT}
     with TemporaryDirectory() as place:
         folder = Path(place)

@@ -79,6 +79,8 @@ def _check_members(
     size: int,
 ) -> None:
     """Refuse an archive by its table of contents, before anything is unpacked."""
+    if odd := [name for name in members if not name.isprintable()]:
+        raise SpeakError(f"{path} is not {what} (an entry is called {odd[0]!a}); {advice}")
     missing = [name.removesuffix(".npy") for name in wanted if name not in members]
     if missing:
         raise SpeakError(f"{path} is not {what} (it lacks {', '.join(missing)})")

@@ -6,11 +6,14 @@ import json
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripts import load
+
+from speak_neuro.errors import SpeakError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -190,3 +193,19 @@ def test_folders_without_runs(collect: ModuleType, runs: Path, capsys: pytest.Ca
     assert "holds no run folder" in capsys.readouterr().err
     assert collect.main([str(runs / "c"), "--json", str(runs.parent / "x.json")]) == 2
     assert "no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"modell": {"width": 3}, "training": {"seed": "1"}}, "config.training.seed: found '1'; allowed"),
+        ({"training": {"window": True}}, "config.training.window: found True; allowed"),
+        ({"model": [1]}, "config: model: found"),
+    ],
+)
+def test_settings_of_a_result_that_are_none(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    """Sections that are not known stay, as those of another version; what the tables read has to be of its kind."""
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"metrics": {"test_bpc": 2.0, "config": config}}), encoding="utf-8")
+    with pytest.raises(SpeakError, match=message):
+        load("compare/records").read_file(path)

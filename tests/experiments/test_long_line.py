@@ -9,6 +9,7 @@ from scripts import load
 
 def test_lines_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long_line, out = load("reliability/long_line"), tmp_path / "out.json"
+    monkeypatch.setattr(long_line, "LIMIT", 100)  # so short lines are held whole
     flags = ["--run-bytes", "40000", "--table-bytes", "200000", "--json", str(out)]
     assert long_line.main(flags) == 0
     metrics = json.loads(out.read_text(encoding="utf-8"))["metrics"]

@@ -15,6 +15,8 @@ def test_growth_is_that_of_the_second_half() -> None:
     assert memory.measured()["grown_mib"] == 0
     memory.samples = [100.0 + number for number in range(20)]
     assert memory.measured()["grown_mib"] == 10
+    memory.samples = [100.0, 110.0] * 5 + [100.0] * 5 + [110.0] * 5  # a buffer that comes and goes is no growth
+    assert memory.measured()["grown_mib"] == 0
     memory.take()
     assert memory.samples[-1] > 50
 

@@ -145,6 +145,7 @@ def grown() -> bytes:
         (lambda path: archive(path, current=(0, 3 * 10**8)), "is empty with shape"),
         (lambda path: archive(path, current=(0, 2**40)), "is empty with shape"),
         (lambda path: archive(path, current=(10**6, 10**6)), "which are not its"),
+        (lambda path: archive(path, **{"a\nb": np.zeros(1)}), r"an entry is called 'a\nb.npy'"),
         (lambda path: archive(path, zipfile.ZIP_LZMA), "packed otherwise than by deflate"),
         (lambda path: archive(path, zipfile.ZIP_BZIP2), "packed otherwise than by deflate"),
     ],

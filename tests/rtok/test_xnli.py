@@ -139,3 +139,17 @@ def test_without_network_a_local_folder_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("facebook/xnli: cannot be fetched ("), done.stderr
     assert done.stdout.endswith("give a folder that holds en/validation*.parquet, or .jsonl, or en-validation.jsonl\n")
+
+
+def test_parquet_with_a_text_that_is_no_utf8(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'speak-neuro[hf]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "en" / "train.parquet"
+    path.parent.mkdir()
+    table = pyarrow.table({"premise": ["a plain text"], "hypothesis": ["b"], "label": [0]})
+    parquet.write_table(table, path, compression="none", write_statistics=False)
+    whole = path.read_bytes()
+    assert b"a plain text" in whole
+    path.write_bytes(whole.replace(b"a plain text", b"a \xff\xfeain text"))
+    with pytest.raises(SpeakError, match=r"train\.parquet: a text is not UTF-8"):
+        xnli.load(tmp_path, "en", "train")

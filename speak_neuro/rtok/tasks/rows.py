@@ -117,10 +117,13 @@ def _parquet(
     try:
         with utf8_path(file) as name:
             table = parquet.ParquetFile(name).read()
+            rows = table.to_pylist()
+    except UnicodeDecodeError as error:
+        raise SpeakError(f"{file}: a text is not UTF-8 ({error.reason}); write the file anew") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise SpeakError(f"{file}: not a Parquet file ({first_line(error)}); give .parquet or .jsonl") from None
     check_columns(dict.fromkeys(table.column_names), columns, str(file))
-    return table.to_pylist(), _stored_names(table.schema.metadata or {}, label_column)
+    return rows, _stored_names(table.schema.metadata or {}, label_column)
 
 
 def _stored_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str, ...] | None:
