@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from forked import run_forked
 from scripts import load
 from tiny import TINY_FLAGS
 
 
-def test_ids(tmp_path: Path, excerpt: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids(
+    tmp_path: Path, excerpt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = load("bench/ids")
+
+    def run(command: list[str]) -> SimpleNamespace:
+        return SimpleNamespace(returncode=run_forked(command, tmp_path / "training"))
+
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
     text = excerpt.read_text(encoding="utf-8")
     for name, part in (("train", text[:16000]), ("valid", text[16000:17000]), ("test", text[17000:])):
         (tmp_path / "texts" / "en").mkdir(parents=True, exist_ok=True)
