@@ -73,7 +73,12 @@ class Tree:
     """A process in a checkout that measures what it is asked."""
 
     def __init__(self, root: Path, contenders: Path) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(root.resolve()),
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         command = [sys.executable, str(Path(__file__).with_name("against_worker.py")), str(contenders.resolve())]
         self.process = subprocess.Popen(
             command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

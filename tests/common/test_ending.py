@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from scripts import EXPERIMENTS
 from tiny import TINY_FLAGS, run_gtok
 
@@ -69,19 +70,23 @@ def test_a_training_run_is_saved(tmp_path: Path, excerpt: Path, number: signal.S
     out = tmp_path / "run"
     flags = ["--data", str(excerpt), "--out", str(out), "--evaluate-every", "100000", "--steps", "100000"]
     command = [sys.executable, str(EXPERIMENTS / "gtok.py"), *TINY_FLAGS, *flags]
-    ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=ignore) as process:
-        limit = time.monotonic() + 120
+    limit, told = time.monotonic() + 120, tmp_path / "told"
+    process: Forked | subprocess.Popen[bytes]
+    with told.open("wb") as stream:
+        if background:  # a program; the other is forked
+            ignore = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: E731
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment, preexec_fn=ignore)
+        else:
+            process = Forked(command, stream)
         while not (out / "metrics.jsonl").is_file() or len(read_metrics(out)) < 5:
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.05)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+        assert process.wait(60) == 128 + number
     step = read_metrics(out)[-1]["step"]
-    assert f"interrupted: step {step} of 100000 is saved, --resume goes on from there" in errors
+    assert f"interrupted: step {step} of 100000 is saved, --resume goes on from there" in told.read_text("utf-8")
     assert run_gtok(*flags, "--resume", "--stop-after", str(step + 2)) == 0
     trained = [record["step"] for record in read_metrics(out) if "loss_lm" in record]
     assert trained == list(range(1, step + 3))

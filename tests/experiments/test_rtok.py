@@ -169,16 +169,17 @@ def test_a_state_of_another_run_and_an_explosion_are_refused(
 def test_ctrl_c_saves_and_says_how_to_go_on(encoder: Path, tmp_path: Path) -> None:
     flags = [*FAST, *UNER, "--model", str(encoder), "--data", str(GOLDEN / "uner"), "--out", str(tmp_path / "run")]
     command = [sys.executable, str(ROOT / "experiments" / "rtok.py"), *flags, "--epochs", "500"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        log = tmp_path / "run" / "metrics.jsonl"
-        for _ in range(600):
-            if log.is_file() and '"loss"' in log.read_text(encoding="utf-8"):
-                break
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "is saved, --resume goes on from there" in error
+    told, log = tmp_path / "told", tmp_path / "run" / "metrics.jsonl"
+    with told.open("wb") as stream:
+        process = Forked(command, stream)
+    for _ in range(600):
+        if log.is_file() and '"loss"' in log.read_text(encoding="utf-8"):
+            break
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "is saved, --resume goes on from there" in told.read_text(encoding="utf-8")
     assert (tmp_path / "run" / "state.safetensors").is_file()
 
 

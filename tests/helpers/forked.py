@@ -6,8 +6,10 @@ Loaded here, before the first fork: torch with what every optimiser loads, and t
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,14 +34,26 @@ def run_forked(command: Sequence[str], folder: Path) -> int:
 
 
 class Forked:
-    """What compare_rtok/runs.py needs of subprocess.Popen, for a command as `run_forked` takes it."""
+    """What is needed of subprocess.Popen, for a command as `run_forked` takes it; all output goes to one file."""
 
     def __init__(self, command: Sequence[str], stdout: BinaryIO, **_: object) -> None:
         self.child = _fork(_main(command), Path(str(stdout.name)))
+        self.code: int | None = None
 
     def poll(self) -> int | None:
-        child, status = os.waitpid(self.child, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if child else None
+        if self.code is None and (status := os.waitpid(self.child, os.WNOHANG))[0]:
+            self.code = os.waitstatus_to_exitcode(status[1])
+        return self.code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.child, number)
+
+    def wait(self, timeout: float) -> int:
+        limit = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        return code
 
 
 def together(main: Callable[[], int | None], folder: Path, processes: int = 2) -> str:
