@@ -44,8 +44,10 @@ class Launch:
     """Whether a launcher started it; with one process that is possible too."""
 
 
-def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
+def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
     """What the launcher says, checked."""
+    # Looked up at each call: datasets' map with several processes puts another object in os.environ's place.
+    environment = os.environ if environment is None else environment
     met = all(environment.get(name) for name in MEETING)
     for names in LAUNCHERS:
         given = [name for name in names[:2] if name in environment]

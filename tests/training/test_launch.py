@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import pytest
 
@@ -55,6 +56,12 @@ def test_half_a_launch_is_refused(environment: dict[str, str], message: str) -> 
     with pytest.raises(SpeakError) as caught:
         read_launch(environment)
     assert str(caught.value).startswith(message)
+
+
+def test_the_environment_of_now_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries replace os.environ by a copy."""
+    monkeypatch.setattr(os, "environ", {"RANK": "1", "WORLD_SIZE": "2", **MEETING})
+    assert read_launch() == Launch(1, 2, 1, 2, started=True)
 
 
 @pytest.fixture
