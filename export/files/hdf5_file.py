@@ -5,7 +5,7 @@ nest objects at will, and declare arrays of any size that take no room in it. No
 
 Texts lie in heaps, chains of `index, references, size, bytes` after the mark GCOL, and the library follows a chain
 without looking whether it gets on: a size of zero, or one that wraps round at 2^64, keeps it in a loop that no signal
-ends. So each chain is followed here first.
+ends. So each chain is followed here first. It also makes room for as many bytes as a reference to a text states.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
+import numpy as np
 
 from speak_neuro.common.regular import check_regular
 from speak_neuro.errors import SpeakError
@@ -31,6 +32,7 @@ DEEPEST = 16
 _KINDS = "fiub"
 _HEAP = b"GCOL\x01"
 _HEADER = struct.Struct("<HHIQ")
+_REFERENCE = np.dtype([("bytes", "<u4"), ("heap", "<u8"), ("object", "<u4")])
 
 
 @contextlib.contextmanager
@@ -43,7 +45,7 @@ def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
     with h5py.File(path, "r") as stream:
         try:
             _check_heaps(path, stream)
-            _Walk().group(stream, "", 0)
+            _Walk(path).group(stream, "", 0)
         except _Refusal as refusal:
             raise SpeakError(f"{path}: {refusal}; {remedy}") from None
         yield stream
@@ -81,7 +83,8 @@ def _gets_on(data: mmap.mmap, at: int, end: int) -> bool:
 class _Walk:
     """What was seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
         self.seen: set[Any] = set()
         self.bytes = self.strings = 0
 
@@ -117,8 +120,27 @@ class _Walk:
             raise _Refusal(f"{at} has no value")
         self.bytes += item.size * item.dtype.itemsize
         self.strings += item.size if text else 0
+        if text and item.size <= LARGEST_STRINGS and h5py.check_string_dtype(item.dtype).length is None:
+            self.bytes += self.texts(item, at)
         if self.bytes > LARGEST or self.strings > LARGEST_STRINGS:
             raise _Refusal(
                 f"{at} declares {item.shape} of {item.dtype}; allowed: up to {LARGEST:,} bytes and {LARGEST_STRINGS:,} "
                 "texts in all arrays together"
             )
+
+    def texts(self, item: h5py.Dataset, at: str) -> int:
+        """Bytes of texts as the references to them state: the library makes room for a text before it looks for it."""
+        if item.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+            raise _Refusal(f"{at} keeps texts in pieces; allowed: in one, as nir.write does")
+        place = item.id.get_offset()
+        if place is None:
+            return 0
+        with open(self.path, "rb") as file:
+            file.seek(place)
+            raw = file.read(item.size * _REFERENCE.itemsize)
+        if len(raw) < item.size * _REFERENCE.itemsize:
+            raise _Refusal(f"{at} reaches beyond the file's end")
+        stated = int(np.frombuffer(raw, _REFERENCE)["bytes"].sum())
+        if stated > LARGEST:
+            raise _Refusal(f"{at} declares texts of {stated:,} bytes; allowed: up to {LARGEST:,}")
+        return stated

@@ -133,3 +133,16 @@ def test_two_checkouts_are_measured_by_processor_time(tmp_path, capsys):
     tree.end()
     assert load("bench/against").main([str(tmp_path)]) == 2
     assert "no such file; write the other tree's contenders" in capsys.readouterr().err
+
+
+def test_the_other_checkout_is_the_one_that_is_imported(tmp_path, monkeypatch):
+    """Named from where one stands too: otherwise the installed package would be measured twice."""
+    package = tmp_path / "other" / "speak_neuro"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("NAME = 'the other one'\n")
+    file = tmp_path / "contenders.py"
+    file.write_text("import speak_neuro\ndef contenders():\n    return {speak_neuro.NAME: lambda: None}\n")
+    monkeypatch.chdir(tmp_path)
+    tree = load("bench/against").Tree(Path("other"), file)
+    tree.end()
+    assert tree.names == ["the other one"]

@@ -113,6 +113,27 @@ def test_a_heap_of_texts_that_stands_still_is_refused(graph: Path, size: int) ->
         read_neuron(graph)
 
 
+def test_a_text_that_declares_more_than_there_is(graph: Path) -> None:
+    """The library makes room for so many bytes before it sees that the text has less: one flipped bit, a gigabyte."""
+    with h5py.File(graph) as stream:
+        places = [stream[name].id.get_offset() for name in ("node/type", "node/edges")]
+        size = stream["node/edges"].size
+    whole = graph.read_bytes()
+    for place, message in ((places[0], "node/type declares texts of 1,"), (places[1] + 16 * (size - 1), "node/edges")):
+        changed = bytearray(whole)
+        changed[place + 3] ^= 0x40
+        graph.write_bytes(changed)
+        with pytest.raises(SpeakError, match=message):
+            read_neuron(graph)
+    graph.write_bytes(whole)
+    with h5py.File(graph, "r+") as stream:
+        edges = stream["node/edges"][()]
+        del stream["node/edges"]
+        stream.create_dataset("node/edges", data=edges, dtype=h5py.string_dtype(), chunks=True)
+    with pytest.raises(SpeakError, match="node/edges keeps texts in pieces"):
+        read_neuron(graph)
+
+
 def archive(path: Path, compression: int = zipfile.ZIP_DEFLATED, **changes: np.ndarray | tuple[int, ...]) -> None:
     """The trace at `path` with other arrays; a shape stands for an array of it that is declared and not there."""
     with np.load(path) as source:
