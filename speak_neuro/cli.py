@@ -22,6 +22,7 @@ from speak_neuro.table.slots import UNITS
 from speak_neuro.table.token_counter import TokenCounter
 from speak_neuro.table.tokenizer import TableTokenizer, load
 from speak_neuro.table.vocabulary import Vocabulary
+from speak_neuro.text import segments
 from speak_neuro.text.lines import FORMATS, read_lines, render
 
 if TYPE_CHECKING:
@@ -204,18 +205,19 @@ def build_vocabulary(arguments: argparse.Namespace) -> int:
     tokenizer, unit, size = segmenter(arguments), arguments.vocabulary_unit, arguments.vocabulary_size
     counts: Counter[bytes] = Counter()
 
-    def units() -> Iterator[bytes]:
+    def units() -> Iterator[list[bytes]]:
         with contextlib.closing(sources(arguments.text, arguments.quiet)) as opened:
             for name, source in opened:
                 for line in read_lines(iter(lambda: source.readline(-1), b""), name):  # noqa: B023
                     raw = line.encode("utf-8", "surrogatepass")
-                    spans = tokenizer.spans(line, "byte", unit == "ranges").tolist()
-                    yield from (raw[start:end] for start, end in spans)
+                    tokens = tokenizer.spans(line, "byte")
+                    ranges = tokenizer.spans(line, "byte", hard_only=True) if unit == "ranges" else tokens
+                    yield from segments.grouped(raw, tokens, ranges)
 
     if unit == "whole" and arguments.table is not None:
         vocabulary, seen = count_whole(arguments)
     elif unit == "whole":
-        counts.update(units())
+        counts.update(token for (token,) in units())
         vocabulary, seen = Vocabulary.build(counts, size), len(counts)
     else:
         vocabulary, seen = learn_pieces(units(), size, unit), 0

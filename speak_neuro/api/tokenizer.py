@@ -116,17 +116,18 @@ class Tokenizer:
         wanted = size - len(names)
         if unit == "whole":
             counts: dict[bytes, int] = {}
-            for raw in units:
+            for (raw,) in units:
                 counts[raw] = counts.get(raw, 0) + 1
             return replace(self, vocabulary=Vocabulary.build(counts, wanted), special_tokens=names)
         return replace(self, vocabulary=learn_pieces(units, wanted, unit), special_tokens=names)
 
-    def _units(self, texts: Iterable[str], hard_only: bool) -> Iterator[bytes]:
+    def _units(self, texts: Iterable[str], ranges: bool) -> Iterator[list[bytes]]:
+        """The tokens of the texts' contextual ranges, or each token by itself."""
         for text in texts:
             prepared, _ = self.boundaries.prepare(text)
-            raw = prepared.encode("utf-8", "surrogatepass")
-            for start, end in self.boundaries.spans(prepared, "byte", hard_only).tolist():
-                yield raw[start:end]
+            tokens = self.boundaries.spans(prepared, "byte")
+            units = self.boundaries.spans(prepared, "byte", hard_only=True) if ranges else tokens
+            yield from segments.grouped(prepared.encode("utf-8", "surrogatepass"), tokens, units)
 
     def _known(self) -> Vocabulary:
         if self.vocabulary is None:

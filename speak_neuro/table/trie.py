@@ -133,6 +133,28 @@ def fewest(data, start, stop, nodes, cost, best, ids, n):
 
 
 @kernel
+def others(blob, offsets, nodes, found):
+    """found[t] = how many pieces at least join to the piece blob[offsets[t]:offsets[t+1]], itself left out."""
+    cost = np.empty(LONGEST_UNIT + 1, np.int64)
+    for t in range(found.shape[0]):
+        start, size = offsets[t], offsets[t + 1] - offsets[t]
+        cost[size] = 0
+        for i in range(size - 1, -1, -1):
+            base, slot = nodes[0] >> _TO_BASE, _NOTHING
+            cost[i] = 1 << 30
+            for j in range(i, size):
+                child = base + np.uint64(blob[start + j])
+                word = nodes[child]
+                if (word & _PARENT) != slot:
+                    break
+                slot = child
+                base = word >> _TO_BASE
+                if (word >> _TO_ID & _ID) != _NOTHING and (i > 0 or j + 1 < size):
+                    cost[i] = min(cost[i], cost[j + 1] + 1)
+        found[t] = cost[0]
+
+
+@kernel
 def cut_long(data, start, stop, nodes, cost, best, ids, n):
     """`fewest` of as many cuts of LONGEST_UNIT bytes, back to a whole character, as leave no more than that behind.
 

@@ -12,6 +12,7 @@ half-open [start, end), in order, and partition the text, so joining the tokens 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -34,6 +35,19 @@ def spans(spikes: npt.ArrayLike, convention: Convention = "closes") -> Int64Arra
         starts = np.concatenate([[0], starts])
     ends = np.append(starts[1:], fired.size)
     return np.stack([starts, ends], axis=1, dtype=np.int64)
+
+
+def grouped(raw: bytes, inner: Int64Array, outer: Int64Array) -> Iterator[list[bytes]]:
+    """The slices of `raw` at the spans `inner`, together by the span of `outer` that they lie in."""
+    limits = set(outer[:, 1].tolist())
+    group: list[bytes] = []
+    start = 0
+    for end in np.union1d(inner[:, 1], outer[:, 1]).tolist():
+        group.append(raw[start:end])
+        start = end
+        if end in limits:
+            yield group
+            group = []
 
 
 def lengths(spikes: npt.ArrayLike, convention: Convention = "closes") -> Int64Array:

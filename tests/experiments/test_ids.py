@@ -1,4 +1,4 @@
-"""experiments/bench/ids.py: every kind of vocabulary at every size, lossless, and a run where there is none."""
+"""experiments/bench/ids.py and pieces.py: every kind of vocabulary at every size, and a run where there is none."""
 
 from __future__ import annotations
 
@@ -44,5 +44,19 @@ def test_ids(
     sizes = json.loads((tmp_path / "ids.json").read_text(encoding="utf-8"))["metrics"]["en"]["sizes"]
     assert sizes.pop("9000")["ranges"]["ids"] < 5000
     assert sizes == found["sizes"]
+    compare_ways(given[:3], tmp_path)
     assert script.main([*given, "--languages", "en,xx"]) == 2
     assert "xx: has no train.txt and test.txt; languages there: ['en']" in capsys.readouterr().err
+
+
+def compare_ways(given: list[str], tmp_path: Path) -> None:
+    """experiments/bench/pieces.py on the same run."""
+    script = load("bench/pieces")
+    out = tmp_path / "pieces.json"
+    assert script.main([*given, "--sizes", "400", "--json", str(out)]) == 0
+    row = json.loads(out.read_text(encoding="utf-8"))["metrics"]["en"]["400"]
+    assert list(row) == ["ids", "BPE", *script.KINDS]
+    for kind in script.KINDS:
+        assert 256 < row[kind]["ids"] <= 400
+        assert 1 < row[kind]["characters_per_id"] < row[kind]["characters_per_id_learned"] * 1.1
+    assert row["ranges"]["ids"] == row["joins"]["ids"] == 400

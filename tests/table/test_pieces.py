@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from table_fixtures import TEXTS, make_tables
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.table.learn_pieces import learn_pieces, merges, usage
+from speak_neuro.table.learn_pieces import fewest_others, joins, learn_pieces, merges, most_saving, usage
 from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.pieces import Pieces, cut_units
 from speak_neuro.table.scanner import padded
 from speak_neuro.table.slots import LONGEST_UNIT
 from speak_neuro.table.tokenizer import TableTokenizer
 from speak_neuro.table.vocabulary import Vocabulary
+from speak_neuro.text.segments import grouped
 
 WORDS = [b"ab", b"abc", b"bcd", b"cd", b"cdef", b"ef", b"\xc3\xa9", b"a" * 64, b"\x00\xff", b"d e", b"e a"]
 PIECES = Pieces(tuple(WORDS), np.arange(len(WORDS)))
@@ -82,8 +83,8 @@ def learned(name: str, unit: str) -> Pieces:
     tokenizer = TableTokenizer(TABLES[name], backend="numpy")
     text = "the thing that the others think, בשלום של כל อ 的一是不了 " * 20
     raw = text.encode()
-    spans = tokenizer.spans(text, "byte", unit == "ranges").tolist()
-    return learn_pieces([raw[start:end] for start, end in spans], 400, unit)
+    spans = [tokenizer.spans(text, "byte", hard_only) for hard_only in (False, unit == "ranges")]
+    return learn_pieces(grouped(raw, *spans), 400, unit)
 
 
 learned = functools.cache(learned)
@@ -135,21 +136,45 @@ def test_files_by_blocks_and_by_lines() -> None:
 
 
 def test_learning() -> None:
-    units = [b"one two", b"one three", b"two three", b"\xed\xa0\x80\xed\xa0\x80", b"one two"] * 5
+    texts = [b"one two", b"one three", b"two three", b"\xed\xa0\x80\xed\xa0\x80", b"one two"] * 5
+    units = [[text] for text in texts]
     pieces = learn_pieces(units, 300)
     assert pieces == learn_pieces(units, 300)
     assert pieces.unit == "ranges"
-    assert usage(pieces, units)[256:].tolist() == pieces.counts.tolist()
+    assert usage(pieces, texts)[256:].tolist() == pieces.counts.tolist()
     assert sorted(pieces.counts.tolist(), reverse=True) == pieces.counts.tolist()
     assert {b"one two", b"one three", b"two three", b"\xed\xa0\x80\xed\xa0\x80"} <= set(pieces.tokens)
     small = learn_pieces(units, 258)
     assert len(small) == 258
     assert learn_pieces(units, 256).tokens == ()
-    assert len(merges(units, 258)) == 2
+    assert len(merges(texts, 2)) == 2
     with pytest.raises(ValueError, match="size is 255; allowed: at least 256"):
         learn_pieces(units, 255)
     with pytest.raises(SpeakError, match="is empty"):
-        learn_pieces([b""], 300)
+        learn_pieces([[b""]], 300)
+
+
+def test_joins_begin_and_end_where_the_neuron_cut() -> None:
+    units = [[b"one ", b"two ", b"six "], [b"two ", b"six ", b"x"], [b"one ", b"two ", b"rare", b"six "]] * 4
+    found = joins(units, [b"one ", b"two ", b"six "], 10)
+    assert found[0] in (b"one two ", b"two six ")  # eight times each
+    assert set(found) == {b"one two ", b"two six ", b"one two six ", b"two six x"}  # the byte x is known, "rare" is not
+    long = [[b"a" * 40, b"b" * 40] * 40]
+    assert joins(long, long[0], 10) == []  # no id is longer than 64 bytes
+
+
+def test_what_saves_least_is_dropped() -> None:
+    """Against the definition: each piece left out in turn, and its own text cut again by plain Python."""
+    pieces = Pieces((b"ab", b"abc", b"bcd", b"abcde", b"de", b"xyzw", b"yz"), np.zeros(7))
+    expected = []
+    for piece in pieces.tokens:
+        others = tuple(other for other in pieces.tokens if other != piece)
+        expected.append(len(Pieces(others, np.zeros(6)).encode([piece])))
+    assert fewest_others(pieces).tolist() == expected == [2, 2, 3, 2, 2, 3, 2]
+    # "xyzw" is used as often as "ab" and saves twice as much, so it stays.
+    kept = most_saving([b"ab", b"xyzw"], [b"ab", b"xyzw"] * 5, 257, "ranges")
+    assert kept.tokens == (b"xyzw",)
+    assert kept.counts.tolist() == [5]
 
 
 def test_the_trie_holds_exactly_the_pieces() -> None:

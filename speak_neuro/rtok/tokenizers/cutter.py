@@ -74,4 +74,6 @@ def learn_vocabulary(
 ) -> Vocabulary:
     """`size` ids, the 256 bytes included, out of texts: pieces of their tokens, or the most frequent `whole` ones."""
     tokens = (token_bytes(token) for text in texts for token in cutter.tokens(text))
-    return Vocabulary.build(Counter(tokens), size) if whole else learn_pieces(tokens, size, unit="tokens")
+    if whole:
+        return Vocabulary.build(Counter(tokens), size)
+    return learn_pieces(([token] for token in tokens), size, unit="tokens")
