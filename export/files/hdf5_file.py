@@ -5,7 +5,8 @@ nest objects at will, and declare arrays of any size that take no room in it. No
 
 Texts lie in heaps, chains of `index, references, size, bytes` after the mark GCOL, and the library follows a chain
 without looking whether it gets on: a size of zero, or one that wraps round at 2^64, keeps it in a loop that no signal
-ends. So each chain is followed here first. It also makes room for as many bytes as a reference to a text states.
+ends. So each chain is followed here first. Heaps lie one after another: marks inside heaps would let a small file name
+as many chains as it has bytes. The library also makes room for as many bytes as a reference to a text states.
 """
 
 from __future__ import annotations
@@ -56,12 +57,17 @@ class _Refusal(Exception):
 
 
 def _check_heaps(path: str | os.PathLike[str], stream: h5py.File) -> None:
-    """Refuse a chain of texts that leaves its heap or stands still, wherever the mark of a heap is found."""
+    """Refuse a chain of texts that leaves its heap or stands still, wherever the mark of a heap is found.
+
+    No byte lies in two heaps, so the work grows with the file alone.
+    """
     if stream.id.get_create_plist().get_sizes() != (8, 8):
         raise _Refusal(f"addresses and lengths of {stream.id.get_create_plist().get_sizes()} bytes; allowed: (8, 8)")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data.find(_HEAP)
+        start, end = data.find(_HEAP), 0
         while start >= 0:
+            if start < end:
+                raise _Refusal(f"the heap of texts at byte {start} begins inside the one before it")
             first = start + _HEADER.size
             end = start + int.from_bytes(data[start + 8 : first], "little")
             if not first <= end <= len(data) or not _gets_on(data, first, end):

@@ -3,9 +3,11 @@
 import functools
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +113,18 @@ def test_a_heap_of_texts_that_stands_still_is_refused(graph: Path, size: int) ->
     graph.write_bytes(data)
     with pytest.raises(SpeakError, match=f"the heap of texts at byte {heap} is damaged"):
         read_neuron(graph)
+
+
+def test_heaps_within_heaps_are_refused_at_once(graph: Path) -> None:
+    """Each heap reaches to the end, and is an object of all before it: following every chain takes half an hour."""
+    count, base = 100_000, graph.stat().st_size
+    mark, one = b"GCOL\x01\0\0\0", struct.pack("<HHIQ", 1, 1, 0, 16)
+    heaps = (mark + struct.pack("<Q", 32 * left - 16) for left in range(count, 0, -1))
+    graph.write_bytes(graph.read_bytes() + one.join(heaps))
+    began = time.process_time()
+    with pytest.raises(SpeakError, match=f"the heap of texts at byte {base + 32} begins inside the one before it"):
+        read_neuron(graph)
+    assert time.process_time() - began < 1
 
 
 def test_a_text_that_declares_more_than_there_is(graph: Path) -> None:
