@@ -53,20 +53,21 @@ class Before(Strict):
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="ids.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("data", type=Path, help="folder with LANGUAGE/train.txt and LANGUAGE/test.txt")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, one for each language")
-    parser.add_argument("--languages", help="comma-separated (default: all that have a text)")
-    parser.add_argument("--sizes", default="2000,8000,32000", help="vocabulary sizes (default: 2000,8000,32000)")
-    parser.add_argument("--train-characters", type=int, default=1_000_000, help="characters learned from (1,000,000)")
-    parser.add_argument("--test-characters", type=int, default=60_000, help="characters scored (60,000)")
-    parser.add_argument(
-        "--flags",
-        default=FLAGS,
-        help="flags of gtok.py for a run that is to be made",
-    )
+    add_texts(parser, "2000,8000,32000")
     parser.add_argument("--repeats", type=int, default=5, help="timed repetitions (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     return parser
+
+
+def add_texts(parser: argparse.ArgumentParser, sizes: str) -> None:
+    """Texts and runs, as `languages_of`, `texts_of` and `train_run` take them, and vocabulary sizes."""
+    parser.add_argument("data", type=Path, help="folder with LANGUAGE/train.txt and LANGUAGE/test.txt")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, one for each language")
+    parser.add_argument("--languages", help="comma-separated (default: all that have a text)")
+    parser.add_argument("--sizes", default=sizes, help=f"vocabulary sizes (default: {sizes})")
+    parser.add_argument("--train-characters", type=int, default=1_000_000, help="characters learned from (1,000,000)")
+    parser.add_argument("--test-characters", type=int, default=60_000, help="characters scored (60,000)")
+    parser.add_argument("--flags", default=FLAGS, help="flags of gtok.py for a run that is to be made")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

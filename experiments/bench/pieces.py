@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ids import FLAGS, languages_of, texts_of, train_run
+from ids import add_texts, languages_of, texts_of, train_run
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.provenance import write_result
@@ -46,14 +46,8 @@ SHARE = 0.7
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="pieces.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("data", type=Path, help="folder with LANGUAGE/train.txt and LANGUAGE/test.txt")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, one for each language")
-    parser.add_argument("--languages", help="comma-separated (default: all that have a text)")
-    parser.add_argument("--sizes", default="2000,8000", help="vocabulary sizes (default: 2000,8000)")
+    add_texts(parser, "2000,8000")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)} (default: all)")
-    parser.add_argument("--train-characters", type=int, default=1_000_000, help="characters learned from (1,000,000)")
-    parser.add_argument("--test-characters", type=int, default=60_000, help="characters scored (60,000)")
-    parser.add_argument("--flags", default=FLAGS, help="flags of gtok.py for a run that is to be made")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     return parser
 
