@@ -156,7 +156,12 @@ class ModelConfig:
 class TrainingConfig:
     """Losses, proxy supervision and optimisation (paper section 3, appendix B, C)."""
 
-    RETIRED: ClassVar[dict[str, Any]] = {"proxy": "exemplar", "proxy_rate": None, "boundary_gradient": False}
+    RETIRED: ClassVar[dict[str, Any]] = {
+        "proxy": "exemplar",
+        "proxy_rate": None,
+        "boundary_gradient": False,
+        "joint_encoder": False,
+    }
     """Settings that were tried without gain and are gone (experiments/LOG.md), with the value that this version does;
     None: nothing read it then."""
 
@@ -233,7 +238,6 @@ class TrainingConfig:
     )
     exemplar_vocabulary: int = option(5000, "pieces of the Unigram exemplar that starts the proxy", 50)
     rate_limit: float = option(0.0, "hinge on the spike rate's excess over this; 0 for none", 0.0, 1.0)
-    joint_encoder: bool = option(False, "let L_mem and L_reset train the shared layers of the hourglass encoder")
     evaluate_every: int = option(200, "steps between evaluations and checkpoints", 1)
     evaluate_characters: int = option(20000, "validation characters per evaluation", 64)
     test_characters: int = option(0, "characters of the test text that are scored; 0 for all", 0, added=True)

@@ -256,14 +256,14 @@ def from_collected(run: dict[str, Any], base: dict[str, Any], where: Path) -> Re
 
 
 def flat_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings by section and name; those that did not exist when the run was made get the default they had, those that
-    exist no more stay."""
-    known = {section: {item.name for item in dataclasses.fields(part)} for section, part in vars(RunConfig()).items()}
-    today = {
-        section: {name: part[name] for name in part if name in known[section]}
-        for section, part in config.items()
-        if section in known
-    }
+    """Settings by section and name. Those that did not exist when the run was made get the default they had; those that
+    exist no more go where they said what is done now, and stay where they said another thing."""
+    today = {}
+    for section, kind in vars(RunConfig()).items():
+        given, retired = config.get(section, {}), getattr(kind, "RETIRED", {})
+        gone = {name for name in given if name in retired and retired[name] in (None, given[name])}
+        config = {**config, section: {name: value for name, value in given.items() if name not in gone}}
+        today[section] = {item.name: given[item.name] for item in dataclasses.fields(kind) if item.name in given}
     with contextlib.suppress(SpeakError):  # written by another version: taken as it is
         filled = to_dict(from_dict(RunConfig, today))
         config = {section: {**part, **filled.get(section, {})} for section, part in {**filled, **config}.items()}

@@ -60,8 +60,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
     with record_function("speak.pre"), language_model_precision(trainer):
         hidden = system.language_model.pre(ids)
     with record_function("speak.tokenizer"):
-        seen = hidden if config.joint_encoder else hidden.detach()
-        found = system.tokenizer(ids, seen if system.tokenizer.needs_hidden else None)
+        found = system.tokenizer(ids, hidden.detach() if system.tokenizer.needs_hidden else None)
         spikes = found.spikes.detach()
         fired = spikes.bool()
     with record_function("speak.decode"), language_model_precision(trainer):

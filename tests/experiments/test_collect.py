@@ -128,12 +128,14 @@ def test_older_results_and_torn_logs(records: ModuleType, runs: Path) -> None:
     assert record.curve["step"] == [20, 40]
 
 
-def test_a_collected_file_from_before_a_setting_existed(records: ModuleType, collect: ModuleType, runs: Path) -> None:
-    """Its runs are those of the default, and one variant with other seeds of today."""
+def test_a_collected_file_from_other_settings_time(records: ModuleType, collect: ModuleType, runs: Path) -> None:
+    """From before one existed, and with one that is gone since: its runs are those of the default, and one variant with
+    other seeds of today."""
     old = runs.parent / "old.json"
     assert collect.main([str(runs), "--json", str(old)]) == 0
     result = json.loads(old.read_text(encoding="utf-8"))
     del result["metrics"]["config"]["training.exemplar_steps"]
+    result["metrics"]["config"] |= {"training.joint_encoder": False, "training.proxy_rate": 0.7}
     old.write_text(json.dumps(result), encoding="utf-8")
     variant(runs / "a", "d", 9, 2.4)
     found, _ = records.load([old, runs])
