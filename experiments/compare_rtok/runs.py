@@ -11,10 +11,7 @@ OUT/TOKENIZER-SEED/ and OUT/TOKENIZER-SEED.log; the results of all come together
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import tables as rtok_tables
 from tqdm import tqdm
 
 from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.jobs import Job, run_jobs
 from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
@@ -70,36 +68,19 @@ def compare(arguments: argparse.Namespace) -> int:
     waiting = [name for name in names if not (folder_of(arguments.out, *name) / "results.json").is_file()]
     # The tokenizer that learns takes longest: it goes first.
     waiting.sort(key=lambda name: not name[0].startswith("speak"))
-    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     bar = tqdm(total=len(names), initial=len(names) - len(waiting), unit="run", disable=arguments.quiet)
-    try:
-        with bar:
-            while waiting or running:
-                while waiting and len(running) < arguments.jobs:
-                    name = waiting.pop(0)
-                    running[name] = start(arguments, *name, flags)
-                time.sleep(0.2)
-                for name, process in list(running.items()):
-                    code = process.poll()
-                    if code is None:
-                        continue
-                    del running[name]
-                    bar.update(1)
-                    if code:
-                        failed.append(f"{name[0]}-{name[1]} (exit code {code})")
-                        bar.write(f"{failed[-1]}: {last_line(log_of(arguments.out, *name))}", file=sys.stderr)
-                    elif arguments.json:
-                        collect(arguments, names)
-    except KeyboardInterrupt:
-        for process in running.values():
-            process.terminate()  # not Ctrl-C, which a shell's background jobs ignore, and so do their children
-        for process in running.values():
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        raise KeyboardInterrupt("the runs are saved, the same command goes on") from None
+
+    def ended(job: Job, code: int, seconds: float) -> None:
+        bar.update(1)
+        if code:
+            failed.append(f"{job.log.stem} (exit code {code})")
+            bar.write(f"{failed[-1]}: {job.last_line()}", file=sys.stderr)
+        elif arguments.json:
+            collect(arguments, names)
+
+    with bar:
+        run_jobs([job_of(arguments, *name, flags) for name in waiting], arguments.jobs, ended)
     records = collect(arguments, names)
     if failed:
         raise SpeakError(f"{len(failed)} runs failed: {', '.join(failed)}; see their .log in {arguments.out}")
@@ -108,8 +89,8 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def start(arguments: argparse.Namespace, variant: str, seed: int, flags: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A process of rtok.py for one run, resumed where it has a checkpoint."""
+def job_of(arguments: argparse.Namespace, variant: str, seed: int, flags: Sequence[str]) -> Job:
+    """rtok.py for one run, resumed where it has a checkpoint."""
     folder = folder_of(arguments.out, variant, seed)
     tokenizer, *settings = variant.split(",")
     own = ["--task", "uner", "--tokenizer", tokenizer, "--seed", str(seed), "--out", str(folder)]
@@ -122,11 +103,7 @@ def start(arguments: argparse.Namespace, variant: str, seed: int, flags: Sequenc
         own += ["--mimic", *arguments.mimic]
     if (folder / "config.json").is_file():
         own.append("--resume")
-    # One thread a process: there are several, and the encoder is small.
-    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
-    with log_of(arguments.out, variant, seed).open("ab") as log:
-        command = [sys.executable, str(SCRIPT), *own, "--quiet"]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    return Job([sys.executable, str(SCRIPT), *own, "--quiet"], folder.with_name(f"{folder.name}.log"))
 
 
 def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -142,17 +119,6 @@ def collect(arguments: argparse.Namespace, names: Sequence[tuple[str, int]]) -> 
 def folder_of(out: Path, variant: str, seed: int) -> Path:
     """Run folder."""
     return out / f"{variant}-{seed}"
-
-
-def log_of(out: Path, variant: str, seed: int) -> Path:
-    """What the run said."""
-    return out / f"{variant}-{seed}.log"
-
-
-def last_line(path: Path) -> str:
-    """The end of a log."""
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no message"
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import run_forked
+from forked import Forked
 from scripts import load
 from tiny import embedded_excerpt
+
+from speak_neuro.common import jobs
 
 TINY = "--width 32 --heads 2 --inner 64 --window 64 --batch 4 --evaluate-every 10 --evaluate-characters 500 --warmup 2"
 
@@ -17,6 +19,18 @@ TINY = "--width 32 --heads 2 --inner 64 --window 64 --batch 4 --evaluate-every 1
 @pytest.fixture(scope="module")
 def compare() -> Any:
     return load("compare/suites")
+
+
+@pytest.fixture
+def suite(compare: Any) -> Any:
+    """The tables of runs that `compare` reads."""
+    return load("compare/suite_runs")
+
+
+def forked(job: jobs.Job) -> Forked:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("ab") as log:
+        return Forked(job.command, log)
 
 
 @pytest.fixture
@@ -32,31 +46,36 @@ def texts(tmp_path: Path) -> Path:
 def test_suites_cover_what_the_comparison_needs(compare: Any, tmp_path: Path) -> None:
     from speak_neuro.config import SYSTEMS
 
-    jobs = {
-        suite: compare.jobs_of(suite, tmp_path, tmp_path, None) for suite in ("main", "frontier", "ablations", "cpu")
+    runs = {
+        suite: compare.runs_of(suite, tmp_path, tmp_path, None) for suite in ("main", "frontier", "ablations", "cpu")
     }
     kinds = [
-        job.flags[job.flags.index("--tokenizer") + 1] if "--tokenizer" in job.flags else "speak" for job in jobs["main"]
+        job.flags[job.flags.index("--tokenizer") + 1] if "--tokenizer" in job.flags else "speak" for job in runs["main"]
     ]
     assert set(kinds) == set(SYSTEMS)
     assert kinds.count("speak") == 3
-    started = ["--exemplar-steps" in job.flags for job in jobs["main"] if "magnet" in job.flags]
+    started = ["--exemplar-steps" in job.flags for job in runs["main"] if "magnet" in job.flags]
     assert sorted(started) == [False] * 3 + [True] * 3
-    assert all("--seed" in job.flags and "--steps" in job.flags for suite in jobs.values() for job in suite)
-    folders = [job.folder for suite in jobs.values() for job in suite]
+    assert all("--seed" in job.flags and "--steps" in job.flags for suite in runs.values() for job in suite)
+    folders = [job.folder for suite in runs.values() for job in suite]
     assert len(set(folders)) == len(folders)
-    assert {job.preset for job in jobs["cpu"]} == {"compare-cpu"}
-    needs = {job.folder.name: job.vocabulary for job in jobs["cpu"]}
+    assert {job.preset for job in runs["cpu"]} == {"compare-cpu"}
+    needs = {job.folder.name: job.vocabulary for job in runs["cpu"]}
     assert needs["magnet-started-1"] == needs["speak-2"] == "5000"
     assert needs["magnet"] == needs["whitespace"] == ""
 
 
 def test_runs_are_made_once_and_resumed(
-    compare: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compare: Any,
+    suite: Any,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(compare, "CPU", {"fixed": "--tokenizer fixed", "speak": "--exemplar-vocabulary 300"})
-    started = compare.logged  # one run is a program, the others are forked
-    monkeypatch.setattr(compare, "logged", lambda *run: (started if run[1].name == "fixed" else run_forked)(*run))
+    monkeypatch.setattr(suite, "CPU", {"fixed": "--tokenizer fixed", "speak": "--exemplar-vocabulary 300"})
+    started = jobs.start  # one run is a program, the others are forked
+    monkeypatch.setattr(jobs, "start", lambda job: (started if job.log.stem == "fixed" else forked)(job))
     out = tmp_path / "out"
     command = [
         "cpu",
@@ -97,9 +116,9 @@ def test_runs_are_made_once_and_resumed(
 
 
 def test_a_failed_run_is_told(
-    compare: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    compare: Any, suite: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(compare, "CPU", {"fixed": "--tokenizer fixed"})
+    monkeypatch.setattr(suite, "CPU", {"fixed": "--tokenizer fixed"})
     command = ["cpu", "--data", str(texts), "--out", str(tmp_path / "out"), "--steps", "2", "--flags", "--heads 7"]
     assert compare.main(command) == 1
     assert "1 failed" in capsys.readouterr().out
@@ -133,13 +152,18 @@ def test_languages_need_their_folders(compare: Any, texts: Path, tmp_path: Path,
 
 
 def test_branches_start_from_their_seed_s_mixture(
-    compare: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compare: Any,
+    suite: Any,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(compare, "SEEDS", (4,))
+    monkeypatch.setattr(suite, "SEEDS", (4,))
     monkeypatch.setattr(compare, "FAMILIES", {name: compare.FAMILIES[name] for name in ("whitespace", "speak")})
     kept = ("whitespace", "speak", "speak-hard")
-    monkeypatch.setattr(compare, "BRANCHES", {name: compare.BRANCHES[name] for name in kept})
-    monkeypatch.setattr(compare, "logged", run_forked)
+    monkeypatch.setattr(suite, "BRANCHES", {name: suite.BRANCHES[name] for name in kept})
+    monkeypatch.setattr(jobs, "start", forked)
     out = tmp_path / "out"
     command = ["branch", "--data", str(texts), "--out", str(out), "--device", "cpu", "--steps", "4"]
     command += ["--flags", f"{TINY} --encoder-width 16 --shortened-layers 1 --exemplar-vocabulary 300"]

@@ -21,6 +21,7 @@ pytest.importorskip("peft", reason="needs peft: pip install 'speak-neuro[hf]'")
 
 from rtok_fixtures import tiny_folder
 
+from speak_neuro.common import jobs
 from speak_neuro.training.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,7 +260,7 @@ def test_runs_side_by_side_and_their_table(
         """One of the two is a program, the other is forked."""
         return (Forked if "speak" in command else subprocess.Popen)(command, **options)
 
-    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired))
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired))
     flags = ["--encoder", str(encoder), "--data", str(GOLDEN / "uner"), "--out", str(tmp_path / "runs"), "--seeds", "1"]
     flags += [
         "--tokenizers",

@@ -27,7 +27,7 @@ __all__ = ["Forked", "run_forked", "together", "training"]
 
 def run_forked(command: Sequence[str], folder: Path) -> int:
     """Exit code of `command`, an interpreter, a script of experiments/ and its arguments; output to the log beside
-    `folder`, as `logged` of compare/suites.py has it."""
+    `folder`."""
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     return _exit_code(_fork(_main(command), log))
