@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speak_neuro.common.command import at_least, run_command
+from speak_neuro.common.json_files import read_measurement
 from speak_neuro.common.provenance import write_result
 from speak_neuro.common.seeds import compare, p_value, text_error
 from speak_neuro.errors import SpeakError
@@ -61,7 +61,7 @@ def experiment(arguments: argparse.Namespace) -> int:
     texts = tuple(read_splits(arguments.data))
     metrics: dict[str, Any] = {name: getattr(arguments, name) for name in SETTINGS} | {"runs": []}
     if arguments.resume and arguments.json is not None and arguments.json.exists():
-        metrics = json.loads(arguments.json.read_text(encoding="utf-8"))["metrics"]
+        metrics = read_measurement(arguments.json, "leave --resume away", *SETTINGS, "runs")
         if any(metrics[name] != getattr(arguments, name) for name in SETTINGS):
             raise SpeakError(f"{arguments.json}: has other settings; leave --resume away")
     for seed in arguments.seeds:

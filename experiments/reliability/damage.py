@@ -24,16 +24,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kills import CHARACTERS, FLAGS
 from kinds import Kind, run_kinds, table_kinds, text_kinds
 from other_kinds import data_kinds, encoder_kinds, network_kinds, rtok_kinds, saved_kinds
+from short_run import short_run, write_text
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.provenance import write_result
-from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.errors import SpeakError
 from speak_neuro.systems.run_folder import read_run
-from speak_neuro.training import command
 
 LIMIT_SECONDS = 20
 """Of processor time. Waiting, and code that hears no signal, may take AT_MOST: the machine may be busy."""
@@ -111,12 +109,10 @@ def within(inputs: Iterator[bytes], seconds: float | None) -> Iterator[bytes]:
 
 
 def trained(folder: Path) -> Path:
-    """A short run of SPEAK, as kills.py has them."""
+    """A short run of SPEAK."""
     folder.mkdir()
-    (folder / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
-    if command.main([*FLAGS, "--data", str(folder / "text.txt"), "--out", str(folder / "run")], prog="gtok.py"):
-        raise SpeakError("the short run did not end well; its message is above")
-    return folder / "run"
+    write_text(folder)
+    return short_run(folder, "run")
 
 
 def every_kind(run: Path, place: Path) -> dict[str, Kind]:

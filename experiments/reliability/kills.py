@@ -29,27 +29,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
+from short_run import flags_of, write_text
+
 from speak_neuro.common.command import run_command
-from speak_neuro.common.json_files import Strict, read_json
+from speak_neuro.common.json_files import read_measurement
 from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 from speak_neuro.training import command
 
 SYSTEMS = ("speak", "dtp-gumbel", "dtp-unigram", "magnet")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
-FLAGS = (
-    "--steps 60 --evaluate-every 10 --proxy-steps 20 --batch 8 --window 128 --width 32 --heads 2 --inner 64 "
-    "--pre-layers 1 --shortened-layers 1 --post-layers 1 --encoder window --encoder-width 16 --context 3 --warmup 5 "
-    "--evaluate-characters 500 --exemplar-vocabulary 300 --device cpu --quiet"
-).split()
-CHARACTERS = 20_000
 LIMIT_SECONDS = 300
 TIMES = ("seconds", "characters_per_second", "training_seconds")
 
 
 def start(place: Path, name: str, system: str, *more: str) -> BaseProcess:
     """A run that has been started in a process of its own."""
-    flags = [*FLAGS, "--tokenizer", system, "--data", str(place / "text.txt"), "--out", str(place / name), *more]
+    flags = flags_of(place, name, "--tokenizer", system, *more)
     process = get_context("fork").Process(target=train, args=(flags,))
     process.start()
     return process
@@ -144,17 +140,11 @@ def where(folder: Path) -> str:
     return f"step {steps[0]['step']}{saved}"
 
 
-class Outcomes(Strict):
-    """The results file."""
-
-    metrics: dict[str, Any]
-
-
 def before(path: Path | None, seed: int) -> list[dict[str, Any]]:
     """The kills that a results file has."""
     if path is None or not path.exists():
         return []
-    metrics = read_json(path, Outcomes, "name a file of this command").metrics
+    metrics = read_measurement(path, "name a file of this command", "kills")
     if metrics.get("seed") != seed:
         raise SpeakError(f"{path}: has the kills of seed {metrics.get('seed')}; name another file for seed {seed}")
     return list(metrics["kills"])
@@ -187,7 +177,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the kills that are missing."""
     import torch
 
-    from speak_neuro.corpus.reader import embedded_text
     from speak_neuro.training import fit, run_data, trainer  # noqa: F401 - loaded once, before the forks
 
     torch.set_num_threads(1)
@@ -195,7 +184,7 @@ def run(arguments: argparse.Namespace) -> int:
     usual: dict[str, float] = {}
     with TemporaryDirectory(prefix="speak-kills-") as folder:
         place = Path(folder)
-        (place / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
+        write_text(place)
         for number in range(len(kills), arguments.count):
             if time.monotonic() - began > arguments.most_seconds:
                 break

@@ -18,14 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kills import CHARACTERS, FLAGS
+from short_run import short_run, write_text
 
 from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.provenance import write_result
-from speak_neuro.corpus.reader import embedded_text
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.cli import main as export
-from speak_neuro.training import command
 
 PHRASE = b"A line of some words, more or less. "
 LIMIT = 1.2
@@ -39,14 +37,6 @@ Path(sys.argv[1]).write_text(Path("/proc/self/status").read_text().partition("Vm
 sys.exit(code)
 """
 """speak-tokenize, and its own largest resident size in KiB: what wait4 tells of a process begins with its parent's."""
-
-
-def trained(folder: Path, encoder: str) -> Path:
-    """A short run with an encoder."""
-    flags = [*FLAGS, "--encoder", encoder, "--data", str(folder / "text.txt"), "--out", str(folder / encoder)]
-    if command.main(flags, prog="gtok.py"):
-        raise SpeakError("a short run did not end well; its message is above")
-    return folder / encoder
 
 
 def written(line: Path, size: int) -> Path:
@@ -93,12 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
     metrics: dict[str, Any] = {"limit": LIMIT}
     with TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "text.txt").write_text(embedded_text("en")[:CHARACTERS], encoding="utf-8")
-        tokenizers = {"run": ["--run", str(trained(folder, "window"))]}
-        linear = trained(folder, "linear")
+        write_text(folder)
+        window, linear = (short_run(folder, encoder, "--encoder", encoder) for encoder in ("window", "linear"))
         if export(["--to", "table", "--run", str(linear), "--quiet"]):
             raise SpeakError("the table could not be written; the message is above")
-        tokenizers["table"] = ["--table", str(linear / "table.safetensors")]
+        tokenizers = {"run": ["--run", str(window)], "table": ["--table", str(linear / "table.safetensors")]}
         for name, tokenizer in tokenizers.items():
             whole = getattr(arguments, f"{name}_bytes")
             metrics[name] = []

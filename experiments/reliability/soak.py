@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from speak_neuro.common.command import run_command
-from speak_neuro.common.json_files import Strict, read_json
+from speak_neuro.common.json_files import read_measurement
 from speak_neuro.common.provenance import write_result
 from speak_neuro.errors import SpeakError
 
@@ -41,12 +41,6 @@ STEPS = 10_000_000
 
 class Enough(Exception):
     """The time is over."""
-
-
-class Found(Strict):
-    """The results file."""
-
-    metrics: dict[str, Any]
 
 
 class Memory:
@@ -167,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise SpeakError("/proc/self/statm: no such file; this measures memory on Linux")
     metrics: dict[str, Any] = {"limit_mib": LIMIT_MIB, "calls": [], "training": []}
     if arguments.json.exists():
-        metrics = read_json(arguments.json, Found, "name a file of this command").metrics
+        metrics = read_measurement(arguments.json, "name a file of this command", "calls", "training")
     began, piece = time.monotonic(), arguments.piece * 60
 
     def keep(part: str, found: dict[str, Any]) -> None:

@@ -51,6 +51,21 @@ def read_json(path: str | os.PathLike[str], schema: type[T], remedy: str) -> T:
     return check_json(parse_json(read_whole(path, remedy), where, remedy), schema, where, remedy)
 
 
+class Measurement(Strict):
+    """What every command writes to its --json."""
+
+    metrics: dict[str, Any]
+
+
+def read_measurement(path: str | os.PathLike[str], remedy: str, *fields: str) -> dict[str, Any]:
+    """The metrics of a results file that a command goes on from, which have at least these fields."""
+    metrics = read_json(path, Measurement, remedy).metrics
+    for field in fields:
+        if field not in metrics:
+            raise SpeakError(f"{os.fspath(path)}: metrics.{field} is missing; {remedy}")
+    return metrics
+
+
 @functools.cache
 def _adapter(schema: Any) -> TypeAdapter[Any]:
     return TypeAdapter(schema)

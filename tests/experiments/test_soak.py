@@ -45,3 +45,6 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "soak.json").write_text("{}", encoding="utf-8")
     assert soak.main(flags) == 2
     assert "metrics is missing" in capsys.readouterr().err
+    (tmp_path / "soak.json").write_text('{"metrics": {"calls": []}}', encoding="utf-8")
+    assert soak.main(flags) == 2
+    assert "metrics.training is missing; name a file of this command" in capsys.readouterr().err
