@@ -65,7 +65,7 @@ class Memory:
 
 
 def train(folder: Path, seconds: float) -> dict[str, Any]:
-    """Training in `folder` for so long, with an evaluation and a checkpoint at every 20th step."""
+    """Training in `folder` for so long after a first step, with an evaluation and a checkpoint at every 20th step."""
     import torch
 
     from speak_neuro.config import ModelConfig, RunConfig, TokenizerConfig, TrainingConfig
@@ -94,9 +94,12 @@ def train(folder: Path, seconds: float) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / STATE).exists():
         resume(folder, trainer)
-    memory, first, began, used = Memory(), trainer.step, time.monotonic(), time.process_time()
+    memory, first, began, used = Memory(), trainer.step + 1, 0.0, 0.0
 
     def report(record: dict[str, Any]) -> None:
+        nonlocal began, used
+        if not memory.samples:  # the first step, which loads and compiles, is over
+            began, used = time.monotonic(), time.process_time()
         over = time.monotonic() - began
         if over >= len(memory.samples) * seconds / SAMPLES:
             memory.take()
@@ -105,7 +108,7 @@ def train(folder: Path, seconds: float) -> dict[str, Any]:
 
     with contextlib.suppress(Enough):
         fit(folder, trainer, ids[-10_000:], None, report)
-    found = {"steps": trainer.step - first, "checkpoints": (trainer.step - first) // 20}
+    found = {"steps": trainer.step - first, "checkpoints": trainer.step // 20 - first // 20}
     found |= {"seconds": round(time.monotonic() - began, 1), "processor_seconds": round(time.process_time() - used, 1)}
     return {**found, **memory.measured()}
 
