@@ -2,7 +2,8 @@
 
 python experiments/reliability/kills.py --count 52 --json experiments/results/reliability/kills.json
 
-    kill k    system k mod 4, signal k mod 3, after a share of a whole run's processor time that is drawn from (seed, k)
+    kill k    system k mod 4, signal k mod 3, after a share, drawn from (seed, k), of the processor time that a whole
+              run takes until its results are written
     lost      weights, checkpoints, log or scores of the resumed run differ from the whole one's, times aside
 
 A kill is one short run in a process of its own, with one thread, forked when torch is loaded, so that moments fall into
@@ -16,7 +17,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -62,15 +62,22 @@ def train(flags: list[str]) -> NoReturn:
     sys.exit(command.main(flags, prog="gtok.py"))
 
 
-def finish(process: BaseProcess) -> float:
-    """Wait for the end of a run; the seconds of processor time that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def finish(process: BaseProcess) -> None:
+    """Wait for the end of a run."""
     process.join(LIMIT_SECONDS)
     if process.exitcode != 0:
         process.kill()
         raise SpeakError(f"a run ended with exit code {process.exitcode}; train it by hand to see why")
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+
+
+def whole(place: Path, system: str) -> float:
+    """Train the run that nobody kills; the seconds of processor time that it took until its results were there."""
+    process, used = start(place, system, system), 0.0
+    while process.is_alive() and not (place / system / "results.json").exists():
+        used = processor_seconds(process)
+        time.sleep(0.005)
+    finish(process)
+    return used
 
 
 def processor_seconds(process: BaseProcess) -> float:
@@ -119,8 +126,8 @@ def killed(place: Path, system: str, number: int, after: float) -> dict[str, Any
     came = where(folder)
     begun = (folder / CONFIG).exists()
     finish(start(place, "killed", system, *(["--resume", "auto"] if begun else [])))
-    whole, resumed = content(place / system), content(folder)
-    lost = [part for part, value in whole.items() if resumed[part] != value]
+    wanted, resumed = content(place / system), content(folder)
+    lost = [part for part, value in wanted.items() if resumed[part] != value]
     return {"kill": number, "system": system, "signal": name, "after": round(after, 2), "came": came, "lost": lost}
 
 
@@ -190,7 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
                 break
             system = arguments.systems[number % len(arguments.systems)]
             if system not in usual:
-                usual[system] = finish(start(place, system, system))
+                usual[system] = whole(place, system)
             share = random.Random(f"{arguments.seed} {number}").uniform(0.02, 1.0)
             kills.append(killed(place, system, number, share * usual[system]))
             print(json.dumps(kills[-1]), flush=True)

@@ -34,8 +34,7 @@ def test_it_goes_on_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         made.append((system, number))
         return {"kill": number, "system": system, "signal": "SIGKILL", "lost": ["model"] if number == 4 else []}
 
-    monkeypatch.setattr(kills, "start", lambda *given: None)
-    monkeypatch.setattr(kills, "finish", lambda process: 1.0)
+    monkeypatch.setattr(kills, "whole", lambda place, system: 1.0)
     monkeypatch.setattr(kills, "killed", killed)
     out = tmp_path / "kills.json"
     assert kills.main(["--count", "3", "--json", str(out)]) == 0
