@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 from tiny import embedded_excerpt, run_gtok
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -16,6 +17,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # so would every program they start; the tests of endings need both signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any time")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -56,14 +56,14 @@ def texts_in_pieces(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(given_text=texts_in_pieces())
 def test_table(unit: str, given_text: tuple[str, list[str]]) -> None:
     check(by_table(unit), *given_text)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_text=texts_in_pieces())
 def test_network(tiny_run: Path, unit: str, given_text: tuple[str, list[str]]) -> None:
     check(by_network(tiny_run, unit), *given_text)

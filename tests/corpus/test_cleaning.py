@@ -101,7 +101,7 @@ SHARING = [first + second[1:] for first in MARKERS for second in MARKERS]
 """Two markers with one sign between them."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from([*MARKERS, *SHARING, "\n", "\r\n", " ", "word", "é"]), max_size=12), st.integers(0, 150)
 )
@@ -129,7 +129,7 @@ def test_markers_side_by_side(raw: str) -> None:
     assert Cleaner("en")(raw) == "a\nb"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(st.sampled_from("a\u0301\u0323\u0345\u0344\u0f71\u0f72\u0f73\u0f75\u0f81\u05b0\u3099か")),
     st.integers(1, 40),

@@ -84,7 +84,6 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         corpus.read_text(tmp_path / "a.txt")
 
 
-@settings(deadline=None)
 @given(st.text("ab \n\r", min_size=20, max_size=400))
 def test_split_gives_the_text_back(text: str) -> None:
     parts = splits.split(text, 0.2, 0.1)
@@ -114,7 +113,6 @@ def test_split_shares_of_nothing() -> None:
             splits.split("abcde" * 10, valid, test)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 3))
 def test_an_epoch_covers_each_position_at_most_once(n: int, length: int, epoch: int) -> None:
     length = min(length, n)
@@ -174,7 +172,7 @@ def test_too_little_text(arguments, message: str) -> None:
     assert one_line(error) == message
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(0, 2**63))
 def test_permuted_is_a_permutation(count: int, seed: int) -> None:
     keys = np.random.PCG64(seed).random_raw(4)

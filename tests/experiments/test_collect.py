@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scripts import load
 
@@ -152,7 +152,6 @@ def test_results_of_the_repository_are_read(records: ModuleType) -> None:
     assert all(record.bpc and record.sf and record.config["tokenizer.kind"] == "speak" for record in found)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(2, 60))
 def test_thinning_keeps_both_ends(count: int, most: int) -> None:
     thinned = load("compare/curve_log").thinned

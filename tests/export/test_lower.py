@@ -120,7 +120,7 @@ def cases(draw: Any) -> tuple[ExportedNeuron, np.ndarray]:
     return exported, np.concatenate([current, gate], axis=2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases())
 def test_native_lowered_and_reference_agree(case: tuple[ExportedNeuron, np.ndarray]) -> None:
     exported, inputs = case

@@ -135,7 +135,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch(speak: Speak) -> None:
     st.integers(0, 15),
     st.floats(0.01, 1),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_choice_against_a_plain_one(
     logits: list[float], draw: float, temperature: float, top_k: int, top_p: float
 ) -> None:

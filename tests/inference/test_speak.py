@@ -80,7 +80,7 @@ def test_nothing_is_lost(encoder: str, text: str) -> None:
 
 
 @ENCODERS
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.text(max_size=200), st.lists(st.integers(1, 70), max_size=8))
 def test_streaming_is_chunk_independent(encoder: str, text: str, cuts: list[int]) -> None:
     text = TEXT[:60] + text + TEXT[:90]

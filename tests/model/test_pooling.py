@@ -63,7 +63,7 @@ def test_upsample_passes_no_gradient_to_boundaries():
     assert torch.autograd.grad(read.sum(), boundaries, allow_unused=True) == (None,)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4), st.integers(1, 3))
 def test_each_position_reads_the_mean_of_the_last_closed_segment(rows, width):
     boundaries = torch.tensor(rows)
@@ -83,7 +83,7 @@ def test_each_position_reads_the_mean_of_the_last_closed_segment(rows, width):
         assert not pooled[row, segments + 1 :].any()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.booleans(), min_size=2, max_size=20), st.data())
 def test_the_future_is_not_read(closes, data):
     position = data.draw(st.integers(0, len(closes) - 2))

@@ -37,13 +37,13 @@ def scan(case: NeuronCase, backend, **changes):
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(neuron_cases())
 def test_loop_gives_the_reference_bits(case: NeuronCase):
     assert_runs_equal(scan(case, "loop"), case.run())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(neuron_cases(max_length=12))
 def test_steps_are_the_scan(case: NeuronCase):
     options = {**constants_of(case.parameters), "mode": case.parameters.mode}

@@ -30,7 +30,7 @@ from speak_neuro.neuron.resets import RESETS
 from speak_neuro.testing import assert_runs_equal
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(neuron_cases())
 def test_fused_forward_is_the_reference(case: NeuronCase):
     expected = case.run()
@@ -90,7 +90,7 @@ def test_fused_gradients_are_the_loops(mode, detach, shape, masked):
         assert_gradients_close(got, want, magnitudes(case, terms, detach_reset=detach))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(neuron_cases(max_length=20), st.booleans())
 def test_fused_gradients_on_adversarial_cases(case: NeuronCase, detach):
     # Not with the huge currents: the loop's own gradient overflows there.

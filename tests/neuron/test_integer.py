@@ -68,7 +68,7 @@ def by_hand(current: list[int], gate: list[int], n: IntegerNeuron) -> list[tuple
     return steps
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(neurons(), currents, st.randoms(use_true_random=False))
 def test_every_neuron_is_its_equations(n: IntegerNeuron, current: list[int], random) -> None:  # type: ignore[no-untyped-def]
     gate = [random.randint(-10, 10) for _ in current]
@@ -79,7 +79,7 @@ def test_every_neuron_is_its_equations(n: IntegerNeuron, current: list[int], ran
     assert abs(int(run.state[0])) <= STATE_LIMIT
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(neurons(decay=DECAY_ONE, shift=0), st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=40))
 def test_float32_in_integer_units_is_the_integer_reference(n: IntegerNeuron, current: list[int]) -> None:
     try:
@@ -171,7 +171,6 @@ def test_parts_hold_every_sixteen_bit_weight_within_the_hardware_rules() -> None
         weight_parts(np.array([2**15]))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**23), 2**23 - 1) | st.sampled_from([-(2**23), 2**23 - 1, 0, 255, -1]), min_size=1))
 def test_three_parts_hold_every_weight_of_24_bits(weights: list[int]) -> None:
     """A payload of 256 makes up for the least exponent, and no exponent is beyond the largest."""
@@ -193,7 +192,6 @@ def test_one_part_where_eight_bits_hold_them(weights: list[int], parts: int) -> 
     assert len(weight_parts(np.array(weights, dtype=np.int64))) == parts
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1, max_size=9),
     st.integers(-7, 0),
@@ -214,7 +212,6 @@ def test_largest_sum_is_reached() -> None:
     assert integer_readout(np.array([10, -5]), [part]) == 320
 
 
-@settings(deadline=None)
 @given(st.floats(-4, 4, width=32))
 def test_the_simplest_fraction_rounds_to_its_number(value: float) -> None:
     fraction = float32_fraction(value)

@@ -88,7 +88,7 @@ def test_soft_reset_amount_is_rounded_once():
     assert parameters.soft_reset.dtype == np.float32
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(neuron_cases())
 def test_dynamics_follow_the_definition_position_by_position(case: NeuronCase):
     """A second implementation: Python numbers and branches, one neuron at a time."""
@@ -123,7 +123,7 @@ def test_dynamics_follow_the_definition_position_by_position(case: NeuronCase):
                 assert final[b, n] == v or np.isnan(v)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-32, 96), max_size=60), st.integers(0, 2**32 - 1))
 def test_hard_mode_is_the_classic_hard_reset(sixty_fourths, seed):
     """Without leak, the potential is the running sum since the last spike, whatever the gate says."""
@@ -138,7 +138,7 @@ def test_hard_mode_is_the_classic_hard_reset(sixty_fourths, seed):
         total = 0 if total >= 64 else total
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_after_a_hard_reset_the_future_is_independent_of_the_past(seed):
     """Two different pasts, one hard reset each, the same future: the same bits from there on."""
@@ -161,7 +161,7 @@ def test_after_a_hard_reset_the_future_is_independent_of_the_past(seed):
     assert_bits_equal(runs[0].state, runs[1].state, name="state")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(neuron_cases(), st.data())
 def test_split_anywhere_with_carried_state_is_the_whole(case: NeuronCase, data):
     cut = data.draw(st.integers(0, case.current.shape[1]))
@@ -175,7 +175,7 @@ def test_split_anywhere_with_carried_state_is_the_whole(case: NeuronCase, data):
     assert_bits_equal(parts[-1].state, whole.state, name="state")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(neuron_cases(), st.data())
 def test_a_prefix_does_not_see_the_future(case: NeuronCase, data):
     cut = data.draw(st.integers(0, case.current.shape[1]))
@@ -187,7 +187,7 @@ def test_a_prefix_does_not_see_the_future(case: NeuronCase, data):
     assert_bits_equal(changed.membrane[:, :cut], whole.membrane[:, :cut])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(neuron_cases())
 def test_a_batch_is_its_rows_and_its_lanes(case: NeuronCase):
     whole = case.run()
@@ -219,7 +219,7 @@ def test_a_batch_is_its_rows_and_its_lanes(case: NeuronCase):
         assert_bits_equal(lane.state, whole.state[:, n], name="state")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(neuron_cases())
 def test_padding_holds_the_state_and_never_spikes(case: NeuronCase):
     """Padding, whatever its currents, gives the run without it."""

@@ -47,7 +47,7 @@ def kernel_test(function):
 
 
 @kernel_test
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(neuron_cases(max_length=20))
 def test_forward_is_the_reference(case: NeuronCase):
     expected = case.run()
@@ -132,7 +132,7 @@ def test_the_gates_gradient_is_the_loops(shape, masked, mode):
 
 
 @kernel_test
-@settings(deadline=None, max_examples=EXAMPLES // 2)
+@settings(max_examples=EXAMPLES // 2)
 @given(neuron_cases(max_length=18), st.booleans())
 def test_gradients_on_adversarial_cases(case: NeuronCase, detach):
     assume(case.current.size > 0 and np.abs(case.current).max() < 1e6)

@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 
 @given(st.text(min_size=1, max_size=60), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_stays_text(text: str, seed: int) -> None:
     view = view_of(text, seed)
     page = Page(html.page([view, words(text)], text))
@@ -103,7 +103,6 @@ def test_clusters(text: str, expected: list[str]) -> None:
 
 
 @given(st.text(max_size=40))
-@settings(deadline=None)
 def test_clusters_and_stand_ins_keep_every_character(text: str) -> None:
     assert "".join(text[a:b] for a, b in clusters(text)) == text
     assert all(len(visible(character)) == 1 for character in text)

@@ -42,7 +42,7 @@ def test_proxies_are_the_pieces() -> None:
 @given(
     st.dictionaries(st.text(max_size=5), st.tuples(st.lists(st.booleans(), max_size=30), st.booleans()), max_size=6),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_book_round_trip(examples: dict[str, tuple[list[bool], bool]]) -> None:
     made = ProxyBook.from_pieces(
         ((name, ["x" * len(bits)] if bits else []) for name, (bits, _) in examples.items()), list

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speak_neuro.rtok.tasks.span_f1 import score, spans
@@ -50,7 +50,6 @@ def test_lengths_must_agree() -> None:
         score([["O", "O"]], [["O"]])
 
 
-@settings(deadline=None)
 @given(SENTENCES)
 def test_equal_to_seqeval(sentences: list[list[tuple[str, str, bool]]]) -> None:
     metrics = pytest.importorskip("seqeval.metrics", reason="seqeval is not installed")

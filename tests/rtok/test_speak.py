@@ -93,7 +93,7 @@ UNITS = st.lists(st.text("abcdé好", min_size=1, max_size=40), min_size=1, max_
 
 
 @given(UNITS, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_limits_keep_the_text(unit: str, data: st.DataObject) -> None:
     spikes = np.array(data.draw(st.lists(st.booleans(), min_size=len(unit), max_size=len(unit))))
     count = lambda token: len(token.encode("utf-8"))  # noqa: E731

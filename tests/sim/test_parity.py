@@ -314,7 +314,7 @@ def test_a_gate_within_rounding(without_lava: Callable[..., parity.Parity]) -> N
     assert not judge(exported, trace, simulated(exported, trace, gate_logit=gate)).passed
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     width=st.sampled_from([1, 3, 17, 128, 700]),

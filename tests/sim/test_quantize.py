@@ -172,7 +172,7 @@ def test_one_hot_gates_are_decisions(gate_gain: float) -> None:
     assert compared["agreement"] > 0.99
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.floats(0, 1, width=32),
     st.floats(-3, 3, width=32),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speak_neuro.corpus import reader as corpus
@@ -103,7 +103,6 @@ def test_odd_texts(exemplar: UnigramExemplar, odd: str, tokens: list[str] | None
     assert tokens is None or found == tokens
 
 
-@settings(deadline=None)
 @given(any_text)
 def test_any_text_is_cut_without_loss(exemplar: UnigramExemplar, text: str) -> None:
     ends = exemplar.boundaries(text)

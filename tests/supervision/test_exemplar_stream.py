@@ -32,7 +32,7 @@ def test_every_script(name: str, exemplar: UnigramExemplar) -> None:
     assert np.array_equal(streamed(model, text, 5000), model.boundaries(text))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(st.sampled_from("the . ,\n字é"), max_size=200), st.integers(1, 50))
 def test_any_text_in_any_blocks(exemplar: UnigramExemplar, text: str, chunk: int) -> None:
     assert np.array_equal(streamed(exemplar, text, chunk), exemplar.boundaries(text))

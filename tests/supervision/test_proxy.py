@@ -16,7 +16,7 @@ def plain_read(bits: np.ndarray, start: int, length: int) -> list[bool]:
     return [bool(bits[(start + i) % len(bits)]) for i in range(length)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_reads_and_writes_as_a_circular_array_does(data) -> None:
     n = data.draw(st.integers(1, 70))

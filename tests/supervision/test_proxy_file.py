@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speak_neuro.errors import SpeakError
@@ -36,7 +36,6 @@ def change(store: ProxyStore, seed: int) -> None:
     store.mark_visited(starts[:1], 20)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), max_size=6))
 def test_blocks_of_any_size_make_the_file_of_the_whole(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int]

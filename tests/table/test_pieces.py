@@ -46,7 +46,6 @@ def compiled(pieces: Pieces, units: list[bytes]) -> list[int]:
     return ids[:count].tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f", b" ", b"\xc3\xa9"]), min_size=1)))
 def test_fewest(units: list[list[bytes]]) -> None:
     raws = [b"".join(unit) for unit in units]
@@ -64,7 +63,6 @@ def test_ties_take_the_longest_first() -> None:
     assert [two.all[k] for k in two.encode([b"abcde"])] == [b"abc", b"de"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "é", "🙂", "\ud800"]), min_size=200, max_size=700).map("".join))
 def test_long_units_are_cut_behind_characters(text: str) -> None:
     raw = text.encode("utf-8", "surrogatepass")
@@ -92,7 +90,7 @@ learned = functools.cache(learned)
 
 @pytest.mark.parametrize("unit", ["ranges", "tokens"])
 @pytest.mark.parametrize("name", sorted(TABLES))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(text=TEXTS)
 def test_backends_batches_and_streams_agree(name: str, unit: str, text: str) -> None:
     pieces = learned(name, unit)

@@ -26,7 +26,7 @@ from speak_neuro.text.lines import FORMATS, read_lines, render
 
 TABLES = make_tables()
 LONG = "".join(np.random.default_rng(3).choice(list(CHARACTERS), 3000))
-SMALL = settings(deadline=None, max_examples=60)
+SMALL = settings(max_examples=60)
 
 
 def vocabulary_of(table: CompiledTable, *texts: str) -> Vocabulary:

@@ -115,7 +115,7 @@ def test_a_run_with_tanh_has_a_table() -> None:
 def test_plain_numpy_is_the_reference(name: str) -> None:
     table = make_tables()[name]
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(TEXTS)
     def check(text: str) -> None:
         spikes, _ = table.spikes(text)

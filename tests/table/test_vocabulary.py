@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from table_fixtures import make_table
 
@@ -42,7 +42,6 @@ def test_encode() -> None:
     assert vocabulary.decode([]) == ""
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=8), max_size=20), st.integers(0, 20))
 def test_lossless(tokens: list[str], known: int) -> None:
     counts = {token.encode("utf-8", "surrogatepass"): 1 + i for i, token in enumerate(tokens[:known])}

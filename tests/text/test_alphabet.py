@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speak_neuro.text.alphabet import REPLACEMENT, Alphabet, code_points, text_of
@@ -32,7 +32,6 @@ def test_pieces_give_the_same_alphabet_as_the_whole() -> None:
     assert Alphabet.learn([text[:3], "", text[3:]]) == Alphabet.learn(text)
 
 
-@settings(deadline=None)
 @given(any_text)
 def test_round_trip_over_every_code_point(text: str) -> None:
     alphabet = Alphabet.learn(text)
@@ -45,7 +44,6 @@ def test_round_trip_over_every_code_point(text: str) -> None:
     assert sorted(alphabet.characters) == sorted(set(text))
 
 
-@settings(deadline=None)
 @given(any_text, any_text)
 def test_unknown_characters_are_zero_and_nothing_else_is(known: str, text: str) -> None:
     alphabet = Alphabet.learn(known)
@@ -53,7 +51,6 @@ def test_unknown_characters_are_zero_and_nothing_else_is(known: str, text: str) 
     assert all((c in alphabet) == (c in known) for c in text)
 
 
-@settings(deadline=None)
 @given(any_text)
 def test_json_round_trip_through_a_file(text: str) -> None:
     alphabet = Alphabet.learn(text)

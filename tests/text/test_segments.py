@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speak_neuro.text import segments
@@ -70,7 +70,6 @@ def test_implied_ends(convention) -> None:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@settings(deadline=None)
 @given(text_and_spikes())
 def test_tokens_join_to_the_text_and_match_a_loop(convention, case) -> None:
     text, spikes = case
@@ -81,7 +80,6 @@ def test_tokens_join_to_the_text_and_match_a_loop(convention, case) -> None:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@settings(deadline=None)
 @given(spike_rows)
 def test_spikes_and_spans_are_inverse(convention, spikes) -> None:
     cuts = segments.spans(spikes, convention)
@@ -95,7 +93,6 @@ def test_spikes_and_spans_are_inverse(convention, spikes) -> None:
     assert segments.lengths(spikes, convention).sum() == len(spikes)
 
 
-@settings(deadline=None)
 @given(spike_rows)
 def test_moving_between_conventions_keeps_the_tokens(spikes) -> None:
     opens = segments.closes_to_opens(spikes)
@@ -113,7 +110,6 @@ def test_byte_spans_of_every_script(text: str) -> None:
     check_byte_spans(text, [i % 3 == 1 for i in range(len(text))])
 
 
-@settings(deadline=None)
 @given(text_and_spikes())
 def test_byte_spans_against_encoding_each_token(case) -> None:
     check_byte_spans(*case)

@@ -62,7 +62,7 @@ def test_all_texts_give_the_same_bytes_in_other_processes() -> None:
     assert found.pop().split()[0] == str(len(embedded_names())) == "10"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.text(st.one_of(st.sampled_from(SPECIAL), st.characters(codec="utf-8")), min_size=1, max_size=8),
