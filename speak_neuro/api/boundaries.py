@@ -17,6 +17,7 @@ import numpy as np
 
 from speak_neuro.common.array_types import Int64Array
 from speak_neuro.errors import SpeakError
+from speak_neuro.neuron.resets import compiled_reset
 from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.text.normalise import WORD, normalise_with_spans
 from speak_neuro.table.table import CompiledTable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from speak_neuro.inference.speak import Speak
+    from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
     from speak_neuro.systems.run_folder import Run
 
 
@@ -147,6 +149,19 @@ class RTokBoundaries(_ByTable):
 
     limits: Limits = Limits()
     kind: ClassVar[str] = "rtok"
+
+    @classmethod
+    def of(cls, tokenizer: CharacterTokenizer) -> RTokBoundaries:
+        """Of a trained tokenizer: a table of each character's current and gate, the reset mode in the gate."""
+        from speak_neuro.rtok.tokenizers.speak import FRAMEWORK
+
+        current, gate = tokenizer.table().detach().float().cpu().numpy().T[:, None].copy()
+        neuron = tokenizer.boundary.neuron
+        if (rule := compiled_reset(neuron.mode).gate_rule) is not None:
+            gate[:] = 1 if rule else -1
+        about = {"framework": FRAMEWORK, "convention": "opens"}
+        table = CompiledTable(tokenizer.alphabet, current, gate, neuron.parameters_numpy(), about)
+        return cls(TableTokenizer(table))
 
     def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         normalised, sources = normalise_with_spans(text)

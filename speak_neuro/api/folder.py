@@ -84,13 +84,12 @@ def _saved(folder: Path, device: str) -> Parts:
 
 def _run(folder: Path, device: str) -> Boundaries:
     from speak_neuro.inference.compile_table import compile_table, no_tables
-    from speak_neuro.rtok.tokenizers.cutter import table_of
     from speak_neuro.rtok.tokenizers.speak import FRAMEWORK, CharacterTokenizer
     from speak_neuro.systems.run_folder import load_system, read_run
 
     run = read_run(folder)
     if run.record.get("framework") == FRAMEWORK:
-        return RTokBoundaries(TableTokenizer(table_of(CharacterTokenizer.load(folder))))
+        return RTokBoundaries.of(CharacterTokenizer.load(folder))
     system = load_system(run)
     if no_tables(system):
         return NetworkBoundaries.load(folder, device)

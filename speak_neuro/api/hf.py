@@ -20,7 +20,6 @@ from speak_neuro.api.tokenizer import Tokenizer
 from speak_neuro.common.files import atomic_write
 from speak_neuro.errors import SpeakError
 from speak_neuro.inference.frozen_tokenizer import FrozenTokenizer, Span
-from speak_neuro.text.byte_alphabet import signs
 
 FILES = {
     "speak_file": ABOUT,
@@ -46,7 +45,7 @@ class SpeakTokenizerHF(FrozenTokenizer):
             )
         self.native = Tokenizer.load(Path(speak_file).parent)
         assert self.native.vocabulary is not None
-        super().__init__([signs(piece) for piece in self.native.vocabulary.all], **kwargs)
+        super().__init__(self.native.vocabulary.all, **kwargs)
         for name in self.native.special_tokens:
             if name in self._numbers:
                 raise SpeakError(f"special token {name!r} is also a piece; allowed in transformers: a name of its own")

@@ -229,6 +229,9 @@ class Tokenizer:
             raw = np.frombuffer(prepared.encode("utf-8", "surrogatepass"), dtype=np.uint8)
             character = np.cumsum(raw & 0xC0 != 0x80) - 1
             spans = character[spans - (0, 1)] + (0, 1)
+        if sources is not None:  # RTok's space stands for white space, which is no part of the word behind it
+            space = np.array([sign == " " for sign in prepared], dtype=np.bool_)
+            spans[:, 0] += space[spans[:, 0]] & (spans[:, 1] - spans[:, 0] > 1)
         return spans if sources is None else _of_sources(spans, sources)
 
     def decode_bytes(self, ids: npt.ArrayLike) -> bytes:

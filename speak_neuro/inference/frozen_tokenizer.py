@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.text.byte_alphabet import raw_bytes
+from speak_neuro.text.byte_alphabet import signs
 
 try:
     from transformers import AddedToken, BatchEncoding, PreTrainedTokenizer
@@ -77,12 +77,11 @@ class FrozenTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
 
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
-    def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
-        self._names = list(names)
+    def __init__(self, pieces: Sequence[bytes], **kwargs: Any) -> None:
+        self._pieces = list(pieces)
+        # A space is no sign of a byte: no other piece has the name of one that is written like a special token.
+        self._names = [f"{name} (piece)" if name in SPECIALS else name for name in map(signs, pieces)]
         self._numbers = {name: len(SPECIALS) + place for place, name in enumerate(self._names)}
-        for name in SPECIALS:
-            if name in self._numbers:
-                raise SpeakError(f"the vocabulary holds {name!r}, the name of a special token; learn it again")
         if len(self._numbers) != len(self._names):
             raise SpeakError("a piece of the vocabulary occurs twice; allowed: each once")
         special = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), SPECIALS, strict=True))
@@ -141,7 +140,7 @@ class FrozenTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
     def _bytes_of(self, token: str) -> bytes:
         if token in self._added_tokens_encoder or token not in self._numbers:
             return token.encode("utf-8", "surrogatepass")
-        return raw_bytes(token)
+        return self._pieces[self._numbers[token] - len(SPECIALS)]
 
     def truncate_sequences(
         self,

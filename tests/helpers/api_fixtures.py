@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rtok_text_fixtures import SENTENCES, lively_tokenizer
 from table_fixtures import make_table
@@ -34,7 +36,14 @@ def by_network(folder: Path, unit: str) -> Tokenizer:
 
 
 def by_rtok(unit: str) -> Tokenizer:
-    from speak_neuro.rtok.tokenizers.cutter import table_of
+    return Tokenizer(RTokBoundaries.of(lively_tokenizer())).learn_vocabulary(SENTENCES, 420, unit, SPECIALS)
 
-    plain = Tokenizer(RTokBoundaries(TableTokenizer(table_of(lively_tokenizer()))))
-    return plain.learn_vocabulary(SENTENCES, 420, unit, SPECIALS)
+
+def rtok_for_transformers(
+    folder: Path, texts: Sequence[str] = SENTENCES, size: int = 16384, unit: str = "tokens", mode: str = "gated"
+) -> Any:
+    """An RTok tokenizer with a vocabulary of `texts`, as transformers has it."""
+    from speak_neuro.api.hf import write_pretrained
+
+    plain = Tokenizer(RTokBoundaries.of(lively_tokenizer(mode)))
+    return write_pretrained(plain.learn_vocabulary(texts, size, unit), folder)

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rtok_text_fixtures import SENTENCES, lively_tokenizer
+from api_fixtures import rtok_for_transformers
+from rtok_text_fixtures import SENTENCES
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'speak-neuro[hf]'")
 
 from transformers import AddedToken, ByT5Tokenizer, CanineTokenizer
 
+from speak_neuro.api.hf import SpeakTokenizerHF
 from speak_neuro.errors import SpeakError
-from speak_neuro.rtok.tokenizers.hf_tokenizer import RTokTokenizer, write_tokenizer
 
 LONG, SHORT = "the committee visited the old committee again", "a bird , it is"
 OURS = ("rtok",)
@@ -31,14 +32,14 @@ STOCK = ("byt5", "canine")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rtok")
-    write_tokenizer(lively_tokenizer(), path, SENTENCES)
+    rtok_for_transformers(path)
     return path
 
 
 def maker(name: str, folder: Path) -> Any:
     """A function that makes the tokenizer with the given settings."""
     if name == "rtok":
-        return lambda **settings: RTokTokenizer.from_pretrained(folder, **settings)
+        return lambda **settings: SpeakTokenizerHF.from_pretrained(folder, **settings)
     return ByT5Tokenizer if name == "byt5" else with_settings
 
 
@@ -252,7 +253,7 @@ def test_saved_and_read_again(make_with_names: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_too_little_room_is_refused(name: str, folder: Path) -> None:
     """Where transformers would give more than `max_length` without a word."""
-    tokenizer = RTokTokenizer.from_pretrained(folder)
+    tokenizer = SpeakTokenizerHF.from_pretrained(folder)
     assert tokenizer(LONG, SHORT, truncation=True, max_length=4)["input_ids"] == [0, 2, 2, 2]
     for strategy, length in (("longest_first", 3), ("only_first", 6), ("only_second", 9)):
         with pytest.raises(SpeakError, match=f"{strategy} can take"):
@@ -263,7 +264,7 @@ def test_too_little_room_is_refused(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_vocabulary_has_no_holes(name: str, folder: Path) -> None:
-    tokenizer = RTokTokenizer.from_pretrained(folder)
+    tokenizer = SpeakTokenizerHF.from_pretrained(folder)
     vocabulary = tokenizer.get_vocab()
     assert sorted(vocabulary.values()) == list(range(len(tokenizer)))
     assert tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))) == sorted(vocabulary, key=vocabulary.get)
@@ -273,7 +274,7 @@ def test_vocabulary_has_no_holes(name: str, folder: Path) -> None:
 
 
 def test_offsets_through_padding_and_truncation(folder: Path) -> None:
-    tokenizer = RTokTokenizer.from_pretrained(folder)
+    tokenizer = SpeakTokenizerHF.from_pretrained(folder)
     text = "½ ﬁne e\u0301t\u200be <pad> the  committee"
     plain = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
     assert plain["input_ids"] == bare(tokenizer, text)

@@ -5,19 +5,19 @@ As in test_hf_contract each test is passed by ByT5 too.
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rtok_text_fixtures import SENTENCES, lively_tokenizer
+from api_fixtures import rtok_for_transformers
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'speak-neuro[hf]'")
 
 from transformers import AddedToken, AutoTokenizer, ByT5Tokenizer
 
-from speak_neuro.rtok.tokenizers.hf_tokenizer import RTokTokenizer, write_tokenizer
+from speak_neuro.api.hf import SpeakTokenizerHF
+from speak_neuro.errors import SpeakError
 
 LONG, SHORT = "the committee visited the old committee again", "a bird , it is"
 
@@ -25,7 +25,7 @@ LONG, SHORT = "the committee visited the old committee again", "a bird , it is"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rtok")
-    write_tokenizer(lively_tokenizer(), path, SENTENCES)
+    rtok_for_transformers(path)
     return path
 
 
@@ -34,7 +34,7 @@ def make(request: pytest.FixtureRequest, folder: Path) -> Any:
     """A function that makes the tokenizer with the given settings."""
     if request.param == "byt5":
         return ByT5Tokenizer
-    return lambda **settings: RTokTokenizer.from_pretrained(folder, **settings)
+    return lambda **settings: SpeakTokenizerHF.from_pretrained(folder, **settings)
 
 
 def bare(tokenizer: Any, text: str) -> list[int]:
@@ -166,18 +166,17 @@ def test_chat(make: Any, tmp_path: Path) -> None:
 def test_the_saved_folder_is_whole(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It loads from another place, after the one that it came from is gone; saving again gives the same bytes."""
     first, second = tmp_path / "first", tmp_path / "second"
-    tokenizer = RTokTokenizer.from_pretrained(folder)
+    tokenizer = SpeakTokenizerHF.from_pretrained(folder)
     tokenizer.save_pretrained(first)
-    RTokTokenizer.from_pretrained(first).save_pretrained(second)
+    SpeakTokenizerHF.from_pretrained(first).save_pretrained(second)
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
     names = {p.name for p in first.iterdir()}
     assert {"speak_table.safetensors", "speak_vocabulary.safetensors", "tokenizer_config.json"} <= names
     saved = (first / "tokenizer_config.json").read_text(encoding="utf-8")
     assert str(folder) not in saved
-    assert json.loads(saved)["longest_token"] == 32
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     moved = first.rename(tmp_path / "elsewhere")
     again: Any = AutoTokenizer.from_pretrained(moved, trust_remote_code=True)
     assert again(LONG)["input_ids"] == tokenizer(LONG)["input_ids"]
-    prefixed = tokenizer.save_vocabulary(str(second), "mine")
-    assert [Path(p).name for p in prefixed] == ["mine-speak_table.safetensors", "mine-speak_vocabulary.safetensors"]
+    with pytest.raises(SpeakError, match="filename_prefix is 'mine'; allowed: none"):
+        tokenizer.save_vocabulary(str(second), "mine")
