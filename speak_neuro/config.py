@@ -216,6 +216,12 @@ class TrainingConfig:
     rest_mix: float = option(0.5, "beta at the start", 0.0, 0.99)
     entropy: str = option("first", "a token's entropy from its characters'", choices=("first", "mean", "sum", "max"))
     entropy_share: float = option(0.2, "share of a batch's tokens that count as high-entropy", 0.0, 1.0)
+    contextual: str = option(
+        "entropy",
+        "where the information drive opens contextual ranges: where the entropy is highest, or where it rises most",
+        choices=("entropy", "rise"),
+        added=True,
+    )
     reset_loss_on: str = option("all", "positions L_reset is taken over", choices=("all", "spikes"))
     reset_positive_weight: float = option(1.0, "weight of L_reset's positive targets", 1e-6)
     acceptance: str = option(

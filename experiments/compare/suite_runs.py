@@ -86,7 +86,10 @@ LANGUAGE_SYSTEMS = {
 PRIORS = {"en": 0.213, "fi": 0.385, "he": 0.227, "vi": 0.233}
 
 # One share of the common training for each family; exemplars of 1,000 pieces have about the target's tokens themselves.
-INFORMATION = "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667"
+# SPEAK reads the pre-layers, as the others that learn do: none has more to go by.
+INFORMATION = (
+    "--drive information --decay 1 --reset-scale 1 --entropy-share 0.667 --contextual rise --encoder hourglass"
+)
 FAMILIES = {
     **plain("whitespace", "dtp-unigram", "dtp-entropy"),
     "magnet-started": "--tokenizer magnet --exemplar-steps 300",

@@ -109,6 +109,11 @@ def contextual(entropy: Tensor, share: float) -> Tensor:
     return chosen.view_as(entropy)
 
 
+def rise(entropy: Tensor) -> Tensor:
+    """H_t - H_{t-1}, 0 at the first position: how much more open the text is than a character before. (B, L)."""
+    return torch.diff(entropy, dim=1, prepend=entropy[:, :1])
+
+
 def information_targets(
     entropy: Tensor, opens: Tensor, nats_gain: float | Tensor, threshold: float | Tensor = 1.0
 ) -> Tensor:

@@ -34,11 +34,12 @@ from speak_neuro.supervision.losses import (
     membrane_targets,
     rate_hinge,
     reset_loss,
+    rise,
     spike_loss,
 )
 from speak_neuro.tokenizer.module import Boundaries
 from speak_neuro.training.optimiser import schedule, tokenizer_parameters
-from speak_neuro.training.rate import move
+from speak_neuro.training.rate import held, move
 from speak_neuro.training.sliding import default_stride
 from speak_neuro.training.trainer import (
     Trainer,
@@ -61,12 +62,14 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         hidden = system.language_model.pre(ids)
     with record_function("speak.tokenizer"):
         found = system.tokenizer(ids, hidden.detach() if system.tokenizer.needs_hidden else None)
-        spikes = found.spikes.detach()
+        given = trainer.step < config.proxy_steps
+        # The language model learns on as many tokens as it will be read with; the neuron's losses are of `found`.
+        taken = held(system, found, ranks) if config.target_sf and not given else found
+        spikes = taken.spikes.detach()
         fired = spikes.bool()
     with record_function("speak.decode"), language_model_precision(trainer):
-        given = trainer.step < config.proxy_steps
         read = proxy if given else fired
-        logits = system.language_model.decode(hidden, read, None if given else system.tokenizer.confidence(found))
+        logits = system.language_model.decode(hidden, read, None if given else system.tokenizer.confidence(taken))
     if given and trainer.proxy is not None:  # the language model has read these windows, with the proxy's boundaries
         trainer.proxy.mark_visited(starts, config.window)
     with record_function("speak.losses"):
@@ -95,7 +98,7 @@ def speak_step(trainer: Trainer) -> dict[str, float]:
         nn.utils.clip_grad_norm_(tokenizer_parameters(system), config.tokenizer_clip)
         trainer.optimiser.step()
         system.mixes.project()
-        move(system, spikes.mean(), schedule(trainer.step, config), ranks)
+        move(system, found.spikes.mean(), schedule(trainer.step, config), ranks)
     trainer.step += 1
     with record_function("speak.metrics"):
         # Everything that the device computed comes over in one transfer.
@@ -173,7 +176,8 @@ def information_losses(trainer: Trainer, found: Boundaries, logits: Tensor) -> t
     tokenizer, knob = system.tokenizer, system.rate
     assert knob is not None  # `check_settings` refuses the drive without a target
     entropy = character_entropy(logits)
-    opens = ranks.own(contextual(ranks.gather(entropy), config.entropy_share / knob.target))
+    height = entropy if config.contextual == "entropy" else rise(entropy)
+    opens = ranks.own(contextual(ranks.gather(height), config.entropy_share / knob.target))
     threshold = tokenizer.neuron.threshold.detach() / tokenizer.unit
     targets = information_targets(entropy, opens, knob.value.exp() * threshold, threshold)
     # In units of thresholds squared; of the size of L_reset, which shares its gradient clip.

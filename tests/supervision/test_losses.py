@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from speak_neuro.supervision.losses import (
     membrane_targets,
     rate_hinge,
     reset_loss,
+    rise,
     spike_loss,
 )
 
@@ -114,6 +116,13 @@ def test_spike_loss_by_hand() -> None:
     membrane, proxy = torch.tensor([[1.5, 0.5]]), torch.tensor([[True, False]])
     expected = (math.log1p(math.exp(-4 * 0.5 - 1)) + math.log1p(math.exp(-4 * 0.5 + 1))) / 2
     assert spike_loss(membrane, proxy, price=1.0) == pytest.approx(expected)
+
+
+def test_a_rise_is_over_the_character_before_and_none_at_first() -> None:
+    entropy = torch.rand(3, 9)
+    expected = np.diff(entropy.numpy(), axis=1)
+    assert np.array_equal(rise(entropy)[:, 1:].numpy(), expected)
+    assert (rise(entropy)[:, 0] == 0).all()
 
 
 def test_the_drive_carries_the_neuron_over_the_threshold_at_contextual_boundaries() -> None:

@@ -19,7 +19,7 @@ from speak_neuro.training.checks import check_settings
 from speak_neuro.training.distributed import ALONE
 from speak_neuro.training.evaluation import evaluate
 from speak_neuro.training.fit import fit, train_step
-from speak_neuro.training.rate import at_target, calibrate, highest, move, shifted
+from speak_neuro.training.rate import at_target, calibrate, held, highest, move, shifted
 from speak_neuro.training.trainer import Trainer
 
 TEXT = embedded_text("en")[:60_000]
@@ -200,3 +200,36 @@ def test_the_drive_sees_no_future() -> None:
 def test_what_has_no_target_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(SpeakError, match=message):
         check_settings(configuration(**{"target": 4.0, **given}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "case", [name for name, given in CASES.items() if given.get("kind", "speak") == "speak" and name != "hnet"]
+)
+def test_the_model_trains_on_tokens_of_the_target(case: str) -> None:
+    """From the first step on, whatever the neuron's own rate is by then."""
+    trainer = build(configuration(3.0, **CASES[case]))
+    for _ in range(4):
+        assert train_step(trainer)["sf"] == pytest.approx(3.0, rel=0.1 if "grid" in case else 0.03)
+
+
+def test_a_held_batch_is_the_same_neuron_with_a_constant_added() -> None:
+    """One number for all rows, by numpy's reference; the gradient reaches the readout as before."""
+    trainer = build(configuration(4.0, **CASES["information, hard"]))
+    system, ids = trainer.system, torch.from_numpy(TRAIN[:256].astype(np.int64)).view(4, 64)
+    torch.nn.init.normal_(system.tokenizer.current_readout.weight)  # it begins constant
+    found = system.tokenizer(ids)
+    taken = held(system, found, ALONE)
+    shift = (taken.current - found.current).detach()
+    assert shift.max() - shift.min() < 1e-5
+    neuron = system.tokenizer.neuron
+    expected = np.zeros((4, 64))
+    for row, current in enumerate(taken.current.detach().double().numpy()):
+        potential = 0.0
+        for t, drive in enumerate(current):
+            potential = float(neuron.decay) * potential + float(neuron.gain) * drive
+            if potential >= float(neuron.threshold):
+                expected[row, t], potential = 1, float(neuron.reset_potential)
+    assert (taken.spikes.detach().numpy() == expected).mean() > 0.99  # sums in float32 and float64
+    assert abs(taken.spikes.mean().item() * 4 - 1) < 0.02
+    taken.membrane.sum().backward()
+    assert system.tokenizer.current_readout.weight.grad.abs().sum() > 0
