@@ -67,7 +67,6 @@ sim.processes
 sim.processes.array_source
 sim.processes.character_source
 sim.processes.delay_line
-sim.processes.gated_reset_lif
 sim.processes.linear_synapse
 sim.processes.neuron_layer
 sim.processes.recorder

@@ -72,18 +72,23 @@ class Measured(NamedTuple):
     processor: float
     """Seconds of all its processes."""
     spikes: Any
-    """The second layer's, the first 64 steps."""
+    """The last layer's, as many steps as the current has."""
     arithmetic: float
-    """Processor seconds of one step of the first layer without Lava around it."""
+    """Processor seconds of one step of the first of several layers without Lava around it."""
 
 
-def measure(kind: str, current: Any, steps: int) -> Measured:
-    """`steps` steps in Lava."""
-    here = str(Path(__file__).parent)
+def measure(
+    kind: str, current: Any, steps: int, layers: int = 2, arithmetic: str = "float", connected: bool = True
+) -> Measured:
+    """`steps` steps in Lava, by network_worker.py."""
+    here = str(Path(__file__).resolve().parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    job = {"kind": np.asarray(kind), "steps": np.asarray(steps), "current": current}
-    found = run_job(job, timeout=300, worker="network_worker").arrays
-    return Measured(float(found["seconds"]), float(found["processor"]), found["spikes"], float(found["arithmetic"]))
+    job = {"kind": kind, "steps": steps, "layers": layers, "arithmetic": arithmetic, "connected": int(connected)}
+    arrays = {**{name: np.asarray(value) for name, value in job.items()}, "current": current}
+    found = run_job(arrays, timeout=600, worker="network_worker").arrays
+    return Measured(
+        float(found["seconds"]), float(found["processor"]), found["spikes"], float(found.get("arithmetic", 0))
+    )
 
 
 def summary(

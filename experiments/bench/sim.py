@@ -23,7 +23,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -31,6 +30,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from network import measure
 
 from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.provenance import device_name, write_result
@@ -66,8 +67,6 @@ def bench(arguments: argparse.Namespace) -> int:
     at_least(arguments, 0, "characters")
     if any(lanes < 1 for lanes in arguments.populations):
         raise SpeakError(f"--populations is {arguments.populations}; allowed: 1 or more each")
-    here = str(Path(__file__).resolve().parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     check_oracle()
     with tempfile.TemporaryDirectory() as folder:
         through_parity(Path(folder), 2000, 100, 4)
@@ -96,25 +95,10 @@ def bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measure(kind: str, arithmetic: str, place: str, lanes: int, steps: int, current: Any = None) -> Any:
+def measured(kind: str, arithmetic: str, place: str, lanes: int, steps: int, current: Any = None) -> Any:
     """One run in an interpreter of its own: `seconds` of its steps, and `spikes`."""
-    import numpy as np
-
-    from speak_neuro.sim.runner import run_job
-
-    if current is None:
-        current = drive(arithmetic, lanes)
-    return run_job(
-        {
-            "kind": np.array(kind),
-            "arithmetic": np.array(arithmetic),
-            "connected": np.array(int(place == "network")),
-            "steps": np.array(steps),
-            "current": current,
-        },
-        timeout=600,
-        worker="sim_worker",
-    ).arrays
+    current = drive(arithmetic, lanes) if current is None else current
+    return measure(kind, current, steps, 1, arithmetic, connected=place == "network")
 
 
 def drive(arithmetic: str, lanes: int) -> Any:
@@ -128,7 +112,7 @@ def drive(arithmetic: str, lanes: int) -> Any:
 def check_oracle() -> None:
     """Raise ParityError unless the gated neuron with open gates and the stock LIF spike alike."""
     for arithmetic in ARITHMETICS:
-        stock, gated = (measure(kind, arithmetic, "network", 64, 100)["spikes"] for kind in KINDS)
+        stock, gated = (measured(kind, arithmetic, "network", 64, 100).spikes for kind in KINDS)
         if not gated.any() or (stock != gated).any():
             raise ParityError(
                 f"{arithmetic}: {int((stock != gated).sum())} spikes of the gated neuron and the stock LIF differ; "
@@ -144,7 +128,7 @@ def compare(lanes: int, steps: int, repeats: int) -> dict[str, float]:
         for place in PLACES:
             for arithmetic in ARITHMETICS:
                 for kind in KINDS:
-                    seconds = float(measure(kind, arithmetic, place, lanes, steps)["seconds"])
+                    seconds = measured(kind, arithmetic, place, lanes, steps).seconds
                     speeds.setdefault(f"{kind} {place}, {arithmetic}", []).append(steps / seconds)
     return {name: statistics.median(values) for name, values in speeds.items()}
 

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speak_neuro.sim.child.network import MODELS, Network, aligned_latency, shared
+from speak_neuro.sim.child.network import MODELS, Network, aligned_latency, gated_neurons, shared
 from speak_neuro.sim.processes.character_source.process import CharacterSource, CharacterSourceModel
-from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF
 from speak_neuro.sim.processes.recorder.process import Recorder
 from speak_neuro.sim.processes.table_synapse.process import TableSynapse, TableSynapseFloat32
 
@@ -24,13 +23,13 @@ from speak_neuro.sim.processes.table_synapse.process import TableSynapse, TableS
 def character_network(
     events: npt.NDArray[np.int32], tables: npt.NDArray[np.float32], constants: Mapping[str, Any]
 ) -> Network:
-    """`events` (T, lanes) as CharacterSource takes them, `tables` (k, 2, V), `constants` of GatedResetLIF."""
+    """`events` (T, lanes) as CharacterSource takes them, `tables` (k, 2, V), `constants` of `gated_neurons`."""
     steps, lanes = events.shape
     source = CharacterSource(data=events)
     synapse = TableSynapse(lanes=lanes, tables=tables)
-    neuron = GatedResetLIF(lanes=lanes, **constants)
+    neuron = gated_neurons(lanes, constants)
     source.s_out.connect(synapse.s_in)
-    synapse.a_out.connect(neuron.a_in)
+    synapse.a_out.connect(neuron.x_in)
     synapse.g_out.connect(neuron.g_in)
     latency = aligned_latency(neuron)
     neuron.proc_params.overwrite("onset", latency)

@@ -20,15 +20,15 @@ from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 
 from speak_neuro.common.array_types import Array
-from speak_neuro.sim.child.network import GRADED, Network, _network
+from speak_neuro.sim.child.network import GRADED, Network, _network, gated_neurons
 from speak_neuro.sim.processes.array_source.process import ArraySource, ArraySourceInt32
-from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF, GatedResetLIFFixed
+from speak_neuro.sim.processes.neuron_layer.process import NeuronLayer, NeuronLayerFixed
 from speak_neuro.sim.processes.recorder.process import Recorder, RecorderModel
 
 MODELS: dict[type, type] = {
     ArraySource: ArraySourceInt32,
     Dense: PyDenseModelBitAcc,
-    GatedResetLIF: GatedResetLIFFixed,
+    NeuronLayer: NeuronLayerFixed,
     Recorder: RecorderModel,
 }
 
@@ -36,8 +36,8 @@ MODELS: dict[type, type] = {
 def fixed_neuron_network(current: Array, gate: Array, constants: Mapping[str, Any]) -> Network:
     """The neuron alone: integers `current` and `gate` of shape (T, lanes), `constants` as IntegerNeuron's fields."""
     source = ArraySource(data=current.astype(np.int32), second=gate.astype(np.int32))
-    neuron = GatedResetLIF(lanes=current.shape[1], dtype=np.int32, **constants)
-    source.s_out.connect(neuron.a_in)
+    neuron = gated_neurons(current.shape[1], constants, integers=True)
+    source.s_out.connect(neuron.x_in)
     source.g_out.connect(neuron.g_in)
     return _network(neuron, [source], {}, len(current), dtype=np.int32, models=MODELS)
 
@@ -48,8 +48,8 @@ def fixed_readout_network(
     """Readout and neuron: `payload` (T, lanes, D); each part is port (0 current, 1 gate), weights (D,) and exponent."""
     steps, lanes, _ = payload.shape
     source = ArraySource(data=payload.reshape(steps, -1).astype(np.int32))
-    neuron = GatedResetLIF(lanes=lanes, dtype=np.int32, **constants)
-    ports = (neuron.a_in, neuron.g_in)
+    neuron = gated_neurons(lanes, constants, integers=True)
+    ports = (neuron.x_in, neuron.g_in)
     dense, outputs = [], {"current": [], "gate_logit": []}  # type: ignore[var-annotated]
     for port, weight, exponent in parts:
         signs = SignMode.MIXED if (weight < 0).any() else SignMode.EXCITATORY

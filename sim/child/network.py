@@ -24,15 +24,16 @@ from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.sparse.process import Sparse
 
 from speak_neuro.errors import SpeakError
+from speak_neuro.export.graphs.layers import LANES, Neurons
 from speak_neuro.sim.processes.array_source.process import ArraySource, ArraySourceFloat32
-from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF, GatedResetLIFFloat32
+from speak_neuro.sim.processes.neuron_layer.process import NeuronLayer, NeuronLayerFloat32
 from speak_neuro.sim.processes.recorder.process import Recorder, RecorderModel
 from speak_neuro.sim.processes.table_synapse.process import TableSynapse
 
 MODELS: dict[type, type] = {
     ArraySource: ArraySourceFloat32,
     Dense: PyDenseModelFloat,
-    GatedResetLIF: GatedResetLIFFloat32,
+    NeuronLayer: NeuronLayerFloat32,
     Recorder: RecorderModel,
 }
 GRADED = 24
@@ -60,14 +61,30 @@ class Network:
         return result
 
 
+def gated_neurons(lanes: int, constants: Mapping[str, Any], integers: bool = False) -> NeuronLayer:
+    """A neuron for each lane, its gate on a port of its own. Constants are numbers or arrays (lanes,): CONSTANTS in
+    float32, or INTEGERS (`sim.job`), of which `shift` aligns the current."""
+    kind: Any = np.int64 if integers else np.float32
+    given: dict[str, Any] = {
+        name: np.broadcast_to(np.asarray(value, dtype=kind), (lanes,)) for name, value in constants.items()
+    }
+    zero = np.zeros(lanes, dtype=kind)
+    if integers:
+        given["gain"] = np.left_shift(1, given.pop("shift", zero))
+    else:
+        given["soft_reset"] = given.pop("reset_scale") * given["threshold"]  # rounded once
+    start = given["reset_potential"]
+    return NeuronLayer(layer=Neurons(**given, bias=zero, initial=start, gate=LANES), batch=1, onset=0, apart=True)
+
+
 def neuron_network(
     current: npt.NDArray[np.float32], gate_logit: npt.NDArray[np.float32], constants: Mapping[str, Any]
 ) -> Network:
-    """The neuron alone: `current` and `gate_logit` of shape (T, lanes), `constants` of GatedResetLIF."""
+    """The neuron alone: `current` and `gate_logit` of shape (T, lanes), `constants` as `gated_neurons` takes them."""
     steps, lanes = current.shape
-    neuron = GatedResetLIF(lanes=lanes, **constants)
+    neuron = gated_neurons(lanes, constants)
     source = ArraySource(data=current, second=gate_logit)
-    source.s_out.connect(neuron.a_in)
+    source.s_out.connect(neuron.x_in)
     source.g_out.connect(neuron.g_in)
     return _network(neuron, [source], {}, steps)
 
@@ -84,8 +101,8 @@ def readout_network(
     source = ArraySource(data=np.concatenate((features, always_on), axis=2).reshape(steps, -1))
     rows = np.concatenate((weight, bias[:, None]), axis=1).astype(np.float64)
     dense = [Dense(weights=np.kron(np.eye(lanes), row[None, :]), num_message_bits=GRADED) for row in rows]
-    neuron = GatedResetLIF(lanes=lanes, **constants)
-    for readout, port in zip(dense, (neuron.a_in, neuron.g_in), strict=True):
+    neuron = gated_neurons(lanes, constants)
+    for readout, port in zip(dense, (neuron.x_in, neuron.g_in), strict=True):
         source.s_out.connect(readout.s_in)
         readout.a_out.connect(port)
     outputs = {"current": [dense[0].a_out], "gate_logit": [dense[1].a_out]}
@@ -105,7 +122,7 @@ def _network(
 
     An output port, or several whose values are added, is recorded under each name of `outputs`, as is the potential.
     """
-    lanes = neuron.a_in.shape[0]
+    lanes = neuron.s_out.shape[0]
     neuron.proc_params.overwrite("onset", aligned_latency(neuron))
     steps = length + aligned_latency(neuron)
     counter = shared((1,), np.int64)

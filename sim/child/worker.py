@@ -40,7 +40,7 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
     """Run a job in Lava, `lanes` sequences at a time.
 
     `length` (B,), `lanes` (), and of a float32 network
-        `constants` (6,) as GatedResetLIF takes them, or (6, B), and either `current` and `gate_logit` (T, B), or
+        `constants` (6,) by CONSTANTS, or (6, B), and either `current` and `gate_logit` (T, B), or
         `features` (T, B, D), `weight` (2, D) and `bias` (2,)
     of a fixed-point one
         `integers` (6,) or (6, B), the fields of IntegerNeuron, and either `current` and `gate_logit` (T, B), or

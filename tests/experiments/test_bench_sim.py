@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,15 +24,15 @@ def bench() -> ModuleType:
 def test_nothing_is_timed_when_the_neurons_differ(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(kind: str, *_: object) -> dict[str, np.ndarray]:
-        return {"seconds": np.array(1.0), "spikes": np.eye(3) if kind == "stock" else np.ones((3, 3))}
+    def measured(kind: str, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(seconds=1.0, spikes=np.eye(3) if kind == "stock" else np.ones((3, 3)))
 
-    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench, "measured", measured)
     assert bench.main(["--populations", "4"]) == 1
     captured = capsys.readouterr()
     assert "6 spikes of the gated neuron and the stock LIF differ; nothing was timed" in captured.err
     assert captured.out == ""
-    monkeypatch.setattr(bench, "measure", lambda *_: {"spikes": np.zeros((3, 3))})
+    monkeypatch.setattr(bench, "measured", lambda *_: SimpleNamespace(spikes=np.zeros((3, 3))))
     with pytest.raises(ParityError):  # silence is no agreement
         bench.check_oracle()
 

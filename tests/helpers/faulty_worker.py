@@ -13,14 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.dense.models import PyDelayDenseModelFloat
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.lif.models import PyLifModelFloat
@@ -28,26 +20,26 @@ from lava.proc.lif.process import LIF
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.sim.child import guard, network, worker
+from speak_neuro.sim.job import CONSTANTS
+from speak_neuro.sim.processes import base
 from speak_neuro.sim.processes.array_source.process import ArraySource
-from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF
+from speak_neuro.sim.processes.neuron_layer.process import NeuronLayer
 from speak_neuro.sim.processes.recorder.process import Recorder
 
 MODELS = {**network.MODELS, DelayDense: PyDelayDenseModelFloat, LIF: PyLifModelFloat}
 
 
-class Faulty(AbstractProcess):
+class Faulty(base.Process):
     """Sends ones until its third step, then does what `fault` says."""
 
     def __init__(self, *, fault: str) -> None:
         super().__init__(fault=fault)
-        self.s_out = OutPort(shape=(4,))
+        self.s_out = base.OutPort(shape=(4,))
 
 
-@implements(proc=Faulty, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class FaultyModel(PyLoihiProcessModel):
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+@base.float32(Faulty)
+class FaultyModel(base.Model):
+    s_out: Any = base.sends(np.float32)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -129,12 +121,17 @@ def measure_latency(deadline: float, on_step: Callable[[int], None]) -> dict[str
     return {"computed": np.array(computed), "measured": np.array(measured)}
 
 
+def gated(lanes: int) -> NeuronLayer:
+    """Neurons with the constants 1, reset to 0."""
+    return network.gated_neurons(lanes, dict(zip(CONSTANTS, (1, 1, 1, 0, 0.8, 0), strict=True)))
+
+
 def refusals() -> dict[str, np.ndarray]:
     """What the latency check says about wrong graphs."""
     messages = []
 
-    def complain(build: Callable[[GatedResetLIF, ArraySource], None]) -> None:
-        neuron, source = GatedResetLIF(lanes=1), ArraySource(data=np.zeros((3, 1), dtype=np.float32))
+    def complain(build: Callable[[NeuronLayer, ArraySource], None]) -> None:
+        neuron, source = gated(1), ArraySource(data=np.zeros((3, 1), dtype=np.float32))
         build(neuron, source)
         try:
             network.aligned_latency(neuron)
@@ -148,21 +145,21 @@ def refusals() -> dict[str, np.ndarray]:
         source.connect(dense.s_in)
         dense.a_out.connect(target)
 
-    def misaligned(neuron: GatedResetLIF, source: ArraySource) -> None:
-        hop(source.s_out, neuron.a_in)
+    def misaligned(neuron: NeuronLayer, source: ArraySource) -> None:
+        hop(source.s_out, neuron.x_in)
         source.s_out.connect(neuron.g_in)
 
-    def unconnected(neuron: GatedResetLIF, source: ArraySource) -> None:
-        source.s_out.connect(neuron.a_in)
+    def unconnected(neuron: NeuronLayer, source: ArraySource) -> None:
+        source.s_out.connect(neuron.x_in)
 
-    def unequal(neuron: GatedResetLIF, source: ArraySource) -> None:
+    def unequal(neuron: NeuronLayer, source: ArraySource) -> None:
         source.s_out.connect(neuron.g_in)
-        source.s_out.connect(neuron.a_in)
-        hop(source.s_out, neuron.a_in)
+        source.s_out.connect(neuron.x_in)
+        hop(source.s_out, neuron.x_in)
 
-    def delays(neuron: GatedResetLIF, source: ArraySource) -> None:
+    def delays(neuron: NeuronLayer, source: ArraySource) -> None:
         two = ArraySource(data=np.zeros((3, 2), dtype=np.float32))
-        hop(two.s_out, neuron.a_in, delays=np.array([[0, 1]]), weights=np.ones((1, 2)))
+        hop(two.s_out, neuron.x_in, delays=np.array([[0, 1]]), weights=np.ones((1, 2)))
         hop(source.s_out, neuron.g_in)
 
     for build in (misaligned, unconnected, unequal, delays):
@@ -176,10 +173,10 @@ def oracle(job: Any, deadline: float, on_step: Callable[[int], None]) -> dict[st
     steps, lanes = current.shape
     source = ArraySource(data=current)
     gate = ArraySource(data=np.ones_like(current))
-    ours = GatedResetLIF(lanes=lanes)
+    ours = gated(lanes)
     shifted = LIF(shape=(lanes,), du=1, dv=0, vth=np.nextafter(np.float64(1), 0))
     unshifted = LIF(shape=(lanes,), du=1, dv=0, vth=1.0)
-    source.s_out.connect(ours.a_in)
+    source.s_out.connect(ours.x_in)
     gate.s_out.connect(ours.g_in)
     processes: list[Any] = [ours, source, gate, shifted, unshifted]
     result = {}

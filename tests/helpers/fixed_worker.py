@@ -12,7 +12,6 @@ from lava.proc.lif.process import LIF
 
 from speak_neuro.sim.child import fixed_network, guard, network, worker
 from speak_neuro.sim.processes.array_source.process import ArraySource
-from speak_neuro.sim.processes.gated_reset_lif.process import GatedResetLIF
 from speak_neuro.sim.processes.recorder.process import Recorder
 
 MODELS = {**fixed_network.MODELS, LIF: PyLifModelBitAcc}
@@ -26,12 +25,11 @@ def simulate(job: Any, deadline: float, on_step: Callable[[int], None]) -> dict[
     current, mantissa = job["current"].astype(np.int32), int(job["threshold"])
     steps, lanes = current.shape
     source, gate = ArraySource(data=current), ArraySource(data=np.ones_like(current))
-    ours = GatedResetLIF(
-        lanes=lanes, dtype=np.int32, decay=4096, gain=1, threshold=mantissa << 6, soft_reset=0, shift=6
-    )
+    constants = {"decay": 4096, "threshold": mantissa << 6, "soft_reset": 0, "reset_potential": 0, "shift": 6}
+    ours = network.gated_neurons(lanes, {**constants, "gate_threshold": 0}, integers=True)
     stock = LIF(shape=(lanes,), du=4095, dv=0, vth=mantissa - 1)
     same = LIF(shape=(lanes,), du=4095, dv=0, vth=mantissa)
-    source.s_out.connect(ours.a_in)
+    source.s_out.connect(ours.x_in)
     gate.s_out.connect(ours.g_in)
     processes: list[Any] = [ours, source, gate, stock, same]
     result = {}

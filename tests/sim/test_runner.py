@@ -123,8 +123,8 @@ def test_latency_is_computed_and_misalignment_refused(traceless: str) -> None:
     assert result["measured"].tolist() == [0, 1, 2, 1, 2, 5]
     assert result["computed"].tolist() == result["measured"].tolist()
     misaligned, unconnected, unequal, delays = result["messages"].tolist()
-    assert "a_in after 1, g_in after 0" in misaligned
-    assert "g_in of GatedResetLIF is connected to nothing" in unconnected
+    assert "g_in after 0, x_in after 1" in misaligned
+    assert "g_in of NeuronLayer is connected to nothing" in unconnected
     assert "after different delays: [0, 1]" in unequal
     assert "several delays [0, 1]" in delays
 

@@ -8,35 +8,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 
-class ArraySource(AbstractProcess):
+class ArraySource(base.Process):
     """`data` of shape (steps, channels), float32 or int32, goes to `s_out`; `second`, if any, like it, to `g_out`."""
 
     def __init__(self, *, data: Any, second: Any = None) -> None:
         if second is not None and (second.shape != data.shape or second.dtype != data.dtype):
             raise ValueError(f"second is {second.dtype} of shape {second.shape}; allowed: {data.dtype}, {data.shape}")
         super().__init__(data=data, second=second)
-        self.s_out = OutPort(shape=(data.shape[1],))
-        self.g_out = OutPort(shape=(data.shape[1],))
+        self.s_out = base.OutPort(shape=(data.shape[1],))
+        self.g_out = base.OutPort(shape=(data.shape[1],))
 
 
-@implements(proc=ArraySource, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class ArraySourceFloat32(PyLoihiProcessModel):
+@base.float32(ArraySource)
+class ArraySourceFloat32(base.Model):
     """Sends row `time_step` (counting from 1)."""
 
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
-    g_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+    s_out: Any = base.sends(np.float32)
+    g_out: Any = base.sends(np.float32)
 
     def run_spk(self) -> None:
         """Send this step's row."""
@@ -46,11 +38,9 @@ class ArraySourceFloat32(PyLoihiProcessModel):
                 port.send(data[step] if step < len(data) else np.zeros(data.shape[1], dtype=data.dtype))
 
 
-@implements(proc=ArraySource, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
+@base.fixed(ArraySource)
 class ArraySourceInt32(ArraySourceFloat32):
     """Sends row `time_step` as 32-bit graded spikes."""
 
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-    g_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    s_out: Any = base.sends(np.int32)
+    g_out: Any = base.sends(np.int32)

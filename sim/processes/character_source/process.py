@@ -9,31 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 
-class CharacterSource(AbstractProcess):
+class CharacterSource(base.Process):
     """`data` of shape (steps, lanes), int32: 0 for no spike, 1 + index for a character's. Port `s_out` (lanes,)."""
 
     def __init__(self, *, data: Any) -> None:
         super().__init__(data=data)
-        self.s_out = OutPort(shape=(data.shape[1],))
+        self.s_out = base.OutPort(shape=(data.shape[1],))
 
 
-@implements(proc=CharacterSource, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class CharacterSourceModel(PyLoihiProcessModel):
+@base.float32(CharacterSource)
+class CharacterSourceModel(base.Model):
     """Sends row `time_step` (counting from 1), and no spikes when the text is over."""
 
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    s_out: Any = base.sends(np.int32)
 
     def run_spk(self) -> None:
         """Send this step's events."""

@@ -8,33 +8,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 
-class DelayLine(AbstractProcess):
+class DelayLine(base.Process):
     """`steps` (elements,), the delay of each element of a sequence. Ports of shape (batch * elements,)."""
 
     def __init__(self, *, steps: Any, batch: int) -> None:
         super().__init__(steps=np.tile(steps, batch))
-        self.s_in = InPort(shape=(batch * len(steps),))
-        self.s_out = OutPort(shape=(batch * len(steps),))
+        self.s_in = base.InPort(shape=(batch * len(steps),))
+        self.s_out = base.OutPort(shape=(batch * len(steps),))
 
 
-@implements(proc=DelayLine, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class DelayLineFloat32(PyLoihiProcessModel):
+@base.float32(DelayLine)
+class DelayLineFloat32(base.Model):
     """Of float32 values; exact for any spike and number."""
 
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+    s_in: Any = base.receives(np.float32)
+    s_out: Any = base.sends(np.float32)
     kind: Any = np.float32
 
     def __init__(self, proc_params: Any) -> None:
@@ -54,12 +46,10 @@ class DelayLineFloat32(PyLoihiProcessModel):
             self.s_out.send(self.past[self.steps, self.columns])
 
 
-@implements(proc=DelayLine, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
+@base.fixed(DelayLine)
 class DelayLineFixed(DelayLineFloat32):
     """Of 32-bit integers."""
 
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    s_in: Any = base.receives(np.int32)
+    s_out: Any = base.sends(np.int32)
     kind: Any = np.int32

@@ -9,17 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 
-class LinearSynapse(AbstractProcess):
+class LinearSynapse(base.Process):
     """`layer` has `apply`, from (batch, inputs) to (batch, outputs). Ports (batch * inputs,) and (batch * outputs,).
 
     For its first `onset` steps it sends zeros, the bias too: nothing has arrived yet.
@@ -27,18 +21,16 @@ class LinearSynapse(AbstractProcess):
 
     def __init__(self, *, layer: Any, batch: int, inputs: int, outputs: int, onset: int) -> None:
         super().__init__(layer=layer, batch=batch, onset=onset)
-        self.s_in = InPort(shape=(batch * inputs,))
-        self.a_out = OutPort(shape=(batch * outputs,))
+        self.s_in = base.InPort(shape=(batch * inputs,))
+        self.a_out = base.OutPort(shape=(batch * outputs,))
 
 
-@implements(proc=LinearSynapse, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class LinearSynapseFloat32(PyLoihiProcessModel):
+@base.float32(LinearSynapse)
+class LinearSynapseFloat32(base.Model):
     """In float32."""
 
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+    s_in: Any = base.receives(np.float32)
+    a_out: Any = base.sends(np.float32)
     kind: Any = np.float32
 
     def __init__(self, proc_params: Any) -> None:
@@ -53,12 +45,10 @@ class LinearSynapseFloat32(PyLoihiProcessModel):
         self.held = self.proc_params["layer"].apply(rows).reshape(-1)
 
 
-@implements(proc=LinearSynapse, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
+@base.fixed(LinearSynapse)
 class LinearSynapseFixed(LinearSynapseFloat32):
     """In integers: weights of 8 or 16 bits, graded spikes and sums of up to 32."""
 
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    s_in: Any = base.receives(np.int32)
+    a_out: Any = base.sends(np.int32)
     kind: Any = np.int64

@@ -8,8 +8,10 @@ Per neuron of each sequence, each time step, in this order:
     s = u >= threshold                                    the same; NIR's and Lava's u > T is u >= the next number
     v = u | reset_potential | u - soft_reset              no spike | spike, gate open | spike, gate closed
 
-Without a synaptic current of its own i is x. The gate is always open, always closed, or the second half of the input
-lanes [I_1..I_N | e_1..e_N], open where e > gate_threshold. A layer that does not spike sends u for its spikes.
+Without a synaptic current of its own i is x. The gate is always open, always closed, or lanes of its own, open where
+e > gate_threshold: the second half of the input lanes [I_1..I_N | e_1..e_N], or what comes to a port of the gate. A
+layer that does not spike sends u for its spikes. The float32 model rounds every operation (paper Eq. 1, 9-11), the
+fixed-point model saturates u and rounds nothing.
 """
 
 from __future__ import annotations
@@ -18,34 +20,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 STATE_LIMIT = 2**23 - 1
 DECAY_BITS = 12
+CONSTANTS = "decay gain bias threshold reset_potential soft_reset gate_threshold syn_decay syn_gain".split()
 
 
-class NeuronLayer(AbstractProcess):
+class NeuronLayer(base.Process):
     """`layer` has the constants, arrays (N,), as `speak_neuro.export.graphs.layers.Neurons` does.
 
-    Ports: `x_in` (batch * width,), `s_out` and `u_out` (batch * N,), sequence by sequence. For its first `onset` steps
-    the layer holds its state and sends zeros: the time its inputs need to arrive.
+    Ports: `x_in` (batch * width,), `s_out` and `u_out` (batch * N,), sequence by sequence. With `apart` gate lanes come
+    to `g_in` (batch * N,), else unconnected, and `x_in` has currents alone. For its first `onset` steps the layer holds
+    its state, stays silent and sends the state as potential: the time its inputs need to arrive, so that their latency
+    changes nothing whatever the constants are.
     """
 
-    def __init__(self, *, layer: Any, batch: int, onset: int) -> None:
-        super().__init__(layer=layer, batch=batch, onset=onset)
-        self.x_in = InPort(shape=(batch * layer.width,))
-        self.s_out = OutPort(shape=(batch * layer.size,))
-        self.u_out = OutPort(shape=(batch * layer.size,))
+    def __init__(self, *, layer: Any, batch: int, onset: int, apart: bool = False) -> None:
+        super().__init__(layer=layer, batch=batch, onset=onset, apart=apart)
+        self.x_in = base.InPort(shape=(batch * (layer.size if apart else layer.width),))
+        self.g_in = base.InPort(shape=(batch * layer.size,))
+        self.s_out = base.OutPort(shape=(batch * layer.size,))
+        self.u_out = base.OutPort(shape=(batch * layer.size,))
 
 
-class _Model(PyLoihiProcessModel):
+class _Model(base.Model):
     """What both models do around a step."""
 
     kind: Any
@@ -53,19 +53,9 @@ class _Model(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         layer, batch = proc_params["layer"], proc_params["batch"]
-        self.layer, self.batch, self.lanes = layer, batch, layer.gate == 0
+        self.layer, self.batch, self.lanes, self.apart = layer, batch, layer.gate == 0, proc_params["apart"]
         # Constants of every sequence side by side: at each step flat arrays, and no broadcasting.
-        for name in (
-            "decay",
-            "gain",
-            "bias",
-            "threshold",
-            "reset_potential",
-            "soft_reset",
-            "gate_threshold",
-            "syn_decay",
-            "syn_gain",
-        ):
+        for name in CONSTANTS:
             setattr(self, name, np.tile(getattr(layer, name), batch).astype(self.kind))
         self.v = np.tile(layer.initial, batch).astype(self.kind)
         self.i = np.zeros_like(self.v) if layer.syn_decay.size else None
@@ -75,7 +65,9 @@ class _Model(PyLoihiProcessModel):
 
     def inputs(self) -> tuple[Any, Any]:
         """Currents and where the gate is open."""
-        x = self.x_in.recv().astype(self.kind, copy=False)
+        x = self.x_in.recv().astype(self.kind, copy=False)  # a port delivers its sender's type
+        if self.apart:
+            return x, self.g_in.recv().astype(self.kind, copy=False) > self.gate_threshold
         if not self.lanes:
             return x, None
         halves = x.reshape(self.batch, 2, -1)
@@ -102,20 +94,21 @@ class _Model(PyLoihiProcessModel):
         if self.time_step > self.proc_params["onset"]:
             return False
         self.x_in.recv()
+        if self.apart:
+            self.g_in.recv()
         self.s_out.send(self.silent)
         self.u_out.send(self.v)
         return True
 
 
-@implements(proc=NeuronLayer, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@base.float32(NeuronLayer)
 class NeuronLayerFloat32(_Model):
     """The float32 equations in numpy, each operation rounded."""
 
-    x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
-    u_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+    x_in: Any = base.receives(np.float32)
+    g_in: Any = base.receives(np.float32)
+    s_out: Any = base.sends(np.int8)
+    u_out: Any = base.sends(np.float32)
     kind = np.float32
 
     def run_spk(self) -> None:
@@ -135,24 +128,21 @@ class NeuronLayerFloat32(_Model):
         self.finish(membrane, opened)
 
 
-@implements(proc=NeuronLayer, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@base.float32(NeuronLayer)
 class LeakyLayerFloat32(NeuronLayerFloat32):
     """The same for a layer that sends its potential."""
 
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+    s_out: Any = base.sends(np.float32)
 
 
-@implements(proc=NeuronLayer, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
+@base.fixed(NeuronLayer)
 class NeuronLayerFixed(_Model):
     """The integer equations."""
 
-    x_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
-    u_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    x_in: Any = base.receives(np.int32)
+    g_in: Any = base.receives(np.int32)
+    s_out: Any = base.sends(np.int8)
+    u_out: Any = base.sends(np.int32)
     kind = np.int64
 
     def run_spk(self) -> None:
@@ -167,13 +157,11 @@ class NeuronLayerFixed(_Model):
         self.finish(np.clip(wide, -STATE_LIMIT, STATE_LIMIT), opened)
 
 
-@implements(proc=NeuronLayer, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
+@base.fixed(NeuronLayer)
 class LeakyLayerFixed(NeuronLayerFixed):
     """The same for a layer that sends its potential."""
 
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    s_out: Any = base.sends(np.int32)
 
 
 def _decayed(state: npt.NDArray[np.int64], decay: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -9,17 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 
-class Recorder(AbstractProcess):
+class Recorder(base.Process):
     """`data` of shape (steps, lanes) over shared memory; port `a_in` of shape (lanes,).
 
     `counter`, shared too and of shape (1,), holds the steps recorded so far.
@@ -27,16 +21,14 @@ class Recorder(AbstractProcess):
 
     def __init__(self, *, data: Any, counter: Any) -> None:
         super().__init__(data=data, counter=counter)
-        self.a_in = InPort(shape=(data.shape[1],))
+        self.a_in = base.InPort(shape=(data.shape[1],))
 
 
-@implements(proc=Recorder, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class RecorderModel(PyLoihiProcessModel):
+@base.float32(Recorder)
+class RecorderModel(base.Model):
     """Declares the narrowest type, since a port adds what arrives to zeros of its own: the sender's type survives."""
 
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)
+    a_in: Any = base.receives(np.int8)
 
     def run_spk(self) -> None:
         """Record this step's row; more steps than rows, or a lossy change of kind, is an error."""

@@ -15,35 +15,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort, OutPort
-from lava.magma.core.process.process import AbstractProcess
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from speak_neuro.sim.processes import base
 
 
-class TableSynapse(AbstractProcess):
+class TableSynapse(base.Process):
     """`tables` of shape (k, 2, V), float32: delay, current or gate, character. Ports of shape (lanes,)."""
 
     def __init__(self, *, lanes: int, tables: Any) -> None:
         super().__init__(lanes=lanes, tables=tables)
-        self.s_in = InPort(shape=(lanes,))
-        self.a_out = OutPort(shape=(lanes,))
-        self.g_out = OutPort(shape=(lanes,))
+        self.s_in = base.InPort(shape=(lanes,))
+        self.a_out = base.OutPort(shape=(lanes,))
+        self.g_out = base.OutPort(shape=(lanes,))
 
 
-@implements(proc=TableSynapse, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class TableSynapseFloat32(PyLoihiProcessModel):
+@base.float32(TableSynapse)
+class TableSynapseFloat32(base.Model):
     """Keeps the last k events of each lane, newest first; an event of 0 is no spike and has the weight 0."""
 
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
-    g_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
+    s_in: Any = base.receives(np.int32)
+    a_out: Any = base.sends(np.float32)
+    g_out: Any = base.sends(np.float32)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)

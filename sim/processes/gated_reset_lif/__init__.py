@@ -1,1 +1,0 @@
-"""The gated-reset neuron as a Lava process."""
