@@ -234,9 +234,10 @@ def sc_neurocore(path: Path, x: Any) -> Any:
 
 
 def interpreter(path: Path, x: Any) -> Any:
-    from speak_neuro.export.graphs.interpreter import Interpreter
+    from speak_neuro.export.graphs.network import network_of
+    from speak_neuro.export.graphs.network_run import run_network
 
-    return Interpreter(read(path), len(x)).run(x)["output"]
+    return run_network(network_of(read(path)), x).output
 
 
 def lava(path: Path, x: Any) -> Any:

@@ -25,7 +25,8 @@ import numpy.typing as npt
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron
 from speak_neuro.export.files.trace_file import Trace
-from speak_neuro.export.graphs.interpreter import DT, Interpreter
+from speak_neuro.export.graphs.network import DT, network_of
+from speak_neuro.export.graphs.network_run import run_network
 from speak_neuro.text.metrics import boundary_scores
 
 
@@ -99,8 +100,8 @@ def disagreement(exported: ExportedNeuron, trace: Trace, dt: float = DT) -> Disa
         "output": nir.Output(output_type={"output": np.array([1])}),
     }
     graph = nir.NIRGraph(nodes=nodes, edges=[("input", "neuron"), ("neuron", "output")])
-    run = Interpreter(graph, trace.sequences, dt=dt).run(trace.current[..., None])
-    spikes = run["output"][..., 0].astype(bool) & trace.valid
+    run = run_network(network_of(graph, dt), trace.current[..., None])
+    spikes = run.output[..., 0].astype(bool) & trace.valid
     expected = trace.spikes.astype(bool)
     return Disagreement(
         positions=int(trace.length.sum()),

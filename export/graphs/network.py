@@ -28,9 +28,11 @@ import nir
 import numpy as np
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.export.graphs.interpreter import DT, feedback_edges, order
 from speak_neuro.export.graphs.layers import Layer, Neurons
 from speak_neuro.export.graphs.node_layers import Shape, Through, layer_of, text_of
+
+DT = 1e-4
+"""Seconds per step, as snnTorch and others assume it for files that do not say."""
 
 
 @dataclass(frozen=True)
@@ -196,3 +198,45 @@ def _incoming(name: str, node: Any, sources: tuple[Source, ...], shapes: Mapping
 def _taken(layer: Layer, shapes: Mapping[str, Shape], sources: Mapping[str, tuple[Source, ...]], name: str) -> Shape:
     known = [shapes[source.name] for source in sources[name] if not source.delayed]
     return known[0] if known else shapes[name]
+
+
+def feedback_edges(graph: Any, start: str) -> set[tuple[str, str]]:
+    """Edges that close a cycle on the way from `start`, successors taken in the order of their names."""
+    successors = {name: sorted(t for s, t in graph.edges if s == name) for name in graph.nodes}
+    closing: set[tuple[str, str]] = set()
+    state: dict[str, int] = {}
+    for root in (start, *sorted(graph.nodes)):
+        if root in state:
+            continue
+        path, state[root] = [(root, iter(successors[root]))], 1
+        while path:
+            name, following = path[-1]
+            target = next(following, None)
+            if target is None:
+                state[name] = 2
+                path.pop()
+            elif state.get(target) == 1:
+                closing.add((name, target))
+            elif target not in state:
+                state[target] = 1
+                path.append((target, iter(successors[target])))
+    return closing
+
+
+def order(graph: Any, feedback: set[tuple[str, str]]) -> list[str]:
+    """Every node after the sources whose value of this step it takes."""
+    waiting = dict.fromkeys(graph.nodes, 0)
+    edges = [edge for edge in graph.edges if tuple(edge) not in feedback]
+    for _, target in edges:
+        waiting[target] += 1
+    ready = sorted((name for name, count in waiting.items() if count == 0), reverse=True)
+    order = []
+    while ready:
+        name = ready.pop()
+        order.append(name)
+        for source, target in edges:
+            if source == name:
+                waiting[target] -= 1
+                if waiting[target] == 0:
+                    ready.append(target)
+    return order

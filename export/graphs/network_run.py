@@ -1,8 +1,10 @@
-"""Runs a network of layers in numpy, step by step: the reference that a simulation is compared with."""
+"""Runs a network of layers in numpy, step by step: the reference that a simulation is compared with, and a second
+reading of every graph written here (`network` says what it decides where NIR is silent)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ class NetworkRun:
 
     layers: dict[str, LayerRun]
     output: Array
+    values: dict[str, Array] = field(default_factory=dict)
+    """What other layers gave, (B, T, width), where it was asked for."""
 
 
 def check_inputs(network: Network, inputs: Array) -> Array:
@@ -55,27 +59,29 @@ def check_inputs(network: Network, inputs: Array) -> Array:
     return array.reshape(*array.shape[:2], -1)
 
 
-def run_network(network: Network, inputs: Array) -> NetworkRun:
-    """All steps of (B, T, *shape) inputs in float32."""
-    flat = check_inputs(network, inputs)
-    return run_flat(network, flat)
+def run_network(network: Network, inputs: Array, record: Sequence[str] = ()) -> NetworkRun:
+    """All steps of (B, T, *shape) inputs in float32; `record` names layers whose values are kept too."""
+    return run_flat(network, check_inputs(network, inputs), record=record)
 
 
-def run_flat(network: Network, inputs: Array, integer: bool = False) -> NetworkRun:
+def run_flat(network: Network, inputs: Array, integer: bool = False, record: Sequence[str] = ()) -> NetworkRun:
     """All steps of (B, T, D) inputs, in float32 or in int64."""
     batch, steps, _ = inputs.shape
     stepper = Stepper(network, batch, inputs.dtype, integer)
     seen: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in network.neurons()}
-    out = []
+    kept: dict[str, list[Array]] = {name: [] for name in (network.output, *record)}
     for t in range(steps):
         values, details = stepper.step(inputs[:, t])
-        out.append(values[network.output])
+        for name, column in kept.items():
+            column.append(values[name])
         for name, detail in details.items():
             seen[name].append(detail)
     layers = {
         name: LayerRun(*(np.stack(column, axis=1) for column in zip(*rows, strict=True))) for name, rows in seen.items()
     }
-    return NetworkRun(layers, np.stack(out, axis=1).reshape(batch, steps, *network.shapes[network.output]))
+    seen_values = {name: np.stack(column, axis=1) for name, column in kept.items()}
+    output = seen_values[network.output].reshape(batch, steps, *network.shapes[network.output])
+    return NetworkRun(layers, output, {name: seen_values[name] for name in record})
 
 
 class Stepper:

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.export.files.nir_node import GatedResetLIF
-from speak_neuro.export.graphs.interpreter import DT
 from speak_neuro.export.graphs.layers import LANES, OPEN, Neurons, Relay
-from speak_neuro.export.graphs.network import Network, network_of
+from speak_neuro.export.graphs.network import DT, Network, network_of
 
 NEURON_NODES = (nir.Threshold, nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, GatedResetLIF)
 State = tuple[Tensor, Tensor]

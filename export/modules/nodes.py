@@ -29,7 +29,7 @@ from torch import nn
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.nir_node import GatedResetLIF
-from speak_neuro.export.graphs.interpreter import DT
+from speak_neuro.export.graphs.network import DT
 from speak_neuro.neuron.module import GatedLeaky, GatedLeakyCell
 from speak_neuro.neuron.resets import compiled_reset, why_not_compiled
 

@@ -15,8 +15,7 @@ import nir
 from torch import nn
 
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.export.graphs.interpreter import DT
-from speak_neuro.export.graphs.network import network_of
+from speak_neuro.export.graphs.network import DT, network_of
 from speak_neuro.export.modules.from_nir import GraphSteps, torch_module
 
 OURS = (

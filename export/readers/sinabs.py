@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from speak_neuro.errors import MissingExtra, SpeakError
-from speak_neuro.export.graphs.interpreter import DT
-from speak_neuro.export.graphs.network import Network, network_of
+from speak_neuro.export.graphs.network import DT, Network, network_of
 from speak_neuro.export.modules.from_nir import (
     NEURON_NODES,
     GraphSteps,

@@ -26,9 +26,8 @@ import numpy as np
 from speak_neuro.common.array_types import Array
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import read_graph
-from speak_neuro.export.graphs.interpreter import DT
 from speak_neuro.export.graphs.layers import Neurons, Relay
-from speak_neuro.export.graphs.network import Network, Source, network_of
+from speak_neuro.export.graphs.network import DT, Network, Source, network_of
 from speak_neuro.export.graphs.network_run import LayerRun, NetworkRun, check_inputs, run_flat
 from speak_neuro.sim.networks.fix import fix_inputs, fix_network
 from speak_neuro.sim.networks.levels import fixed_level, network_level, neuron_level

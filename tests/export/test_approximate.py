@@ -18,7 +18,8 @@ from speak_neuro.export.cli import main
 from speak_neuro.export.files.neuron_file import ExportedNeuron, read_graph, write_graph
 from speak_neuro.export.files.trace_file import read_trace
 from speak_neuro.export.graphs.approximate import approximate, disagreement
-from speak_neuro.export.graphs.interpreter import Interpreter
+from speak_neuro.export.graphs.network import network_of
+from speak_neuro.export.graphs.network_run import run_network
 from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
 from speak_neuro.text.alphabet import Alphabet
 
@@ -62,11 +63,11 @@ def euler(exported: ExportedNeuron) -> np.ndarray:
 @pytest.mark.parametrize("reset", [0.0, -0.25])
 def test_it_is_the_hard_reset_neuron(decay: float, reset: float) -> None:
     exported = exported_of(decay, gain=0.75, reset=reset)
-    found = Interpreter(approximate(exported)).run(features()[None])["output"][0].astype(bool)
+    found = run_network(network_of(approximate(exported)), features()[None]).output[0].astype(bool)
     assert np.array_equal(found, euler(exported))
     assert found.sum() > 80
     step = 1.0 if decay == 1 else 1e-4
-    unit = Interpreter(approximate(exported, unit_resistance=True), dt=step).run(features()[None])["output"][0]
+    unit = run_network(network_of(approximate(exported, unit_resistance=True), step), features()[None]).output[0]
     assert np.array_equal(unit.astype(bool), euler(exported))
 
 

@@ -1,4 +1,4 @@
-"""The numpy interpreter of NIR graphs: the native node is the reference, stock nodes do what their equations say."""
+"""Graphs run in numpy: the native node is the reference, stock nodes do what their equations say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import ExportedNeuron, neuron_graph
-from speak_neuro.export.graphs.interpreter import Interpreter, feedback_edges
+from speak_neuro.export.graphs.network import feedback_edges, network_of
+from speak_neuro.export.graphs.network_run import run_network
 from speak_neuro.neuron.reference import gated_lif_run
 from speak_neuro.testing import assert_spikes_equal
 
@@ -27,7 +28,7 @@ def graph_of(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], width:
 
 def run(graph: nir.NIRGraph, *values: float) -> list[float]:
     inputs = np.array(values, dtype=np.float32).reshape(1, -1, 1)
-    return Interpreter(graph).run(inputs)["output"][0, :, 0].tolist()
+    return run_network(network_of(graph), inputs).output[0, :, 0].tolist()
 
 
 def test_the_native_graph_is_the_reference() -> None:
@@ -48,7 +49,7 @@ def test_the_native_graph_is_the_reference() -> None:
         gate_threshold=lanes(-0.2, 0.2),
     )
     inputs = random.normal(0.3, 1, (3, 200, 2 * neurons)).astype(np.float32)
-    found = Interpreter(neuron_graph(exported), 3).run(inputs)["output"].astype(bool)
+    found = run_network(network_of(neuron_graph(exported)), inputs).output.astype(bool)
     gate = np.where(inputs[..., neurons:] > exported.gate_threshold, 1, -1).astype(np.float32)
     expected = gated_lif_run(inputs[..., :neurons], gate, exported.parameters())
     assert_spikes_equal(found, expected.spikes)
@@ -78,11 +79,11 @@ def test_an_edge_back_is_one_step_late() -> None:
 def test_delays_count_steps() -> None:
     graph = graph_of({"d": nir.Delay(delay=array(2.0, 0.0, 1.0))}, [("input", "d"), ("d", "output")], width=3, out=3)
     inputs = np.arange(1, 13, dtype=np.float32).reshape(2, 2, 3)
-    found = Interpreter(graph, 2).run(inputs)["output"]
+    found = run_network(network_of(graph), inputs).output
     assert found.tolist() == [[[0, 2, 0], [0, 5, 3]], [[0, 8, 0], [0, 11, 9]]]
     bad = graph_of({"d": nir.Delay(delay=array(0.5))}, [("input", "d"), ("d", "output")])
     with pytest.raises(SpeakError, match="whole steps"):
-        Interpreter(bad)
+        network_of(bad)
 
 
 def test_stock_neurons_by_forward_euler() -> None:
@@ -92,28 +93,3 @@ def test_stock_neurons_by_forward_euler() -> None:
     integrator = nir.IF(r=array(1e4), v_threshold=array(1.0), v_reset=array(0.0))
     graph = graph_of({"n": integrator}, [("input", "n"), ("n", "output")])
     assert run(graph, 0.5, 0.5, 0.25, 1.0) == [0, 0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("graph", "message"),
-    [
-        (
-            graph_of({"n": nir.I(r=array(1.0))}, [("input", "n"), ("n", "output")]),
-            "node n is a I, which this interpreter does not know",
-        ),
-        (
-            nir.NIRGraph(
-                nodes={
-                    "input": nir.Input(input_type={"input": np.array([1])}),
-                    "a": nir.Output(output_type={"output": np.array([1])}),
-                    "b": nir.Output(output_type={"output": np.array([1])}),
-                },
-                edges=[("input", "a"), ("input", "b")],
-            ),
-            "2 Output nodes; allowed: one",
-        ),
-    ],
-)
-def test_what_it_does_not_know(graph: nir.NIRGraph, message: str) -> None:
-    with pytest.raises(SpeakError, match=message):
-        Interpreter(graph)

@@ -18,8 +18,9 @@ from speak_neuro.export.bounds import largest_current
 from speak_neuro.export.cli import main
 from speak_neuro.export.files.folded_file import one_hot, read_folded
 from speak_neuro.export.files.neuron_file import ExportedNeuron, neuron_graph, neuron_node, read_graph, write_graph
-from speak_neuro.export.graphs.interpreter import Interpreter
 from speak_neuro.export.graphs.lower import Lowered, NotLowerable, grid_exponent, largest_potential, lower
+from speak_neuro.export.graphs.network import network_of
+from speak_neuro.export.graphs.network_run import run_network
 from speak_neuro.inference.engine import BoundaryEngine
 from speak_neuro.inference.speak import Speak
 from speak_neuro.neuron.reference import Run, gated_lif_run
@@ -57,11 +58,11 @@ def assert_lowered_equals(exported: ExportedNeuron, inputs: np.ndarray, lowered:
     a zero may have the other sign."""
     assert {type(node).__name__ for node in lowered.graph.nodes.values()} <= STOCK
     expected = expected_run(exported, inputs)
-    found = Interpreter(lowered.graph, len(inputs)).run(inputs, ["neuron_potential", "neuron_state"])
-    assert_spikes_equal(found["output"], expected.spikes)
-    assert np.array_equal(found["neuron_potential"], expected.membrane)
+    found = run_network(network_of(lowered.graph), inputs, ["neuron_potential", "neuron_state"])
+    assert_spikes_equal(found.output, expected.spikes)
+    assert np.array_equal(found.values["neuron_potential"], expected.membrane)
     if inputs.shape[1]:
-        assert np.array_equal(found["neuron_state"][:, -1], expected.state)
+        assert np.array_equal(found.values["neuron_state"][:, -1], expected.state)
     assert expected.membrane.max(initial=0) <= lowered.largest_potential
     return int(expected.spikes.sum())
 
@@ -125,7 +126,7 @@ def cases(draw: Any) -> tuple[ExportedNeuron, np.ndarray]:
 def test_native_lowered_and_reference_agree(case: tuple[ExportedNeuron, np.ndarray]) -> None:
     exported, inputs = case
     native = neuron_graph(exported)
-    found = Interpreter(native, len(inputs)).run(inputs)["output"] if inputs.shape[1] else None
+    found = run_network(network_of(native), inputs).output if inputs.shape[1] else None
     if found is not None:
         assert_spikes_equal(found, expected_run(exported, inputs).spikes)
         largest = np.abs(inputs[..., : exported.neurons]).max((0, 1))
@@ -253,10 +254,10 @@ def test_a_whole_tokenizer_of_stock_nodes(
     text = scripts()["en"][:600]
     graph = nir.read(run / "folded-lowered.nir")
     assert {type(node).__name__ for node in graph.nodes.values()} <= STOCK
-    found = Interpreter(graph).run(one_hot(alphabet.encode(text), len(alphabet))[None], ["neuron_potential"])
+    found = run_network(network_of(graph), one_hot(alphabet.encode(text), len(alphabet))[None], ["neuron_potential"])
     trace = Speak.load(run).trace(text)
-    assert_spikes_equal(found["output"][0, :, 0], trace.spikes)
-    assert np.array_equal(found["neuron_potential"][0, :, 0], trace.membrane)
+    assert_spikes_equal(found.output[0, :, 0], trace.spikes)
+    assert np.array_equal(found.values["neuron_potential"][0, :, 0], trace.membrane)
     assert trace.spikes.sum() > 100
 
 

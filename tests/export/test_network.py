@@ -15,10 +15,9 @@ import torch
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.nir_node import GatedResetLIF
-from speak_neuro.export.graphs.interpreter import DT, Interpreter
 from speak_neuro.export.graphs.layers import Neurons, from_arrays, to_arrays
 from speak_neuro.export.graphs.lower import lower
-from speak_neuro.export.graphs.network import network_of
+from speak_neuro.export.graphs.network import DT, network_of
 from speak_neuro.export.graphs.network_run import run_network
 from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
 
@@ -82,25 +81,26 @@ def test_gated_neurons_are_the_reference() -> None:
 
 
 @pytest.mark.parametrize("dt", [DT, 1e-3])
-def test_stock_neurons_are_the_other_interpreters(dt) -> None:
-    """Both step by forward Euler; on dyadic numbers neither form rounds, so every spike agrees."""
-    n, scale = 4, dt / DT
+def test_stock_neurons_are_their_equations(dt: float) -> None:
+    """Forward Euler as NIR's equations read, in float64; on dyadic numbers neither form rounds: every spike agrees."""
+    n = 4
     ones = np.ones(n)
-    nodes = [
-        lif(n, 0.75, tau=np.full(n, 4 * dt), r=np.full(n, 4.0), v_leak=np.full(n, 0.25), v_reset=np.full(n, -0.5)),
-        nir.IF(r=ones / dt, v_threshold=ones, v_reset=ones * 0.25),
-        nir.Threshold(threshold=ones * 0.5),
-        nir.Scale(scale=np.array([0.5, 1.0, 2.0, -1.0])),
-        nir.Delay(delay=np.array([0, 1, 2, 5])),
+    leaky = lif(n, 0.75, tau=np.full(n, 4 * dt), r=np.full(n, 4.0), v_leak=np.full(n, 0.25), v_reset=np.full(n, -0.5))
+    plain = nir.IF(r=ones / dt, v_threshold=ones, v_reset=ones * 0.25)
+    steps: list[tuple[Any, Any]] = [
+        (leaky, lambda v, x: v + dt / leaky.tau * ((leaky.v_leak - v) + leaky.r * x)),
+        (plain, lambda v, x: v + dt * plain.r * x),
     ]
     x = RNG.integers(-4, 9, (3, 30, n)).astype(np.float32) / 8
-    assert scale > 0
-    for node in nodes:
-        graph = chain(n, n, node)
-        ours = run_network(network_of(graph, dt), x).output
-        theirs = Interpreter(graph, 3, dtype=np.float64, dt=dt).run(x)["output"]
-        assert np.array_equal(ours, theirs), type(node).__name__
-        assert np.unique(theirs).size > 1
+    for node, step in steps:
+        v, expected = np.broadcast_to(getattr(node, "v_leak", 0.0), (3, n)), []
+        for t in range(30):
+            u = step(v, x[:, t].astype(np.float64))
+            expected.append(u > node.v_threshold)
+            v = np.where(expected[-1], node.v_reset, u)
+        found = run_network(network_of(chain(n, n, node), dt), x).output
+        assert np.array_equal(found, np.stack(expected, axis=1)), type(node).__name__
+        assert np.unique(found).size > 1
 
 
 def test_a_synaptic_current_by_hand() -> None:

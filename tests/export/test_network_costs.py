@@ -11,8 +11,7 @@ import pytest
 
 from speak_neuro.export import to_nir
 from speak_neuro.export.graphs.costs import LOIHI
-from speak_neuro.export.graphs.interpreter import DT
-from speak_neuro.export.graphs.network import network_of
+from speak_neuro.export.graphs.network import DT, network_of
 from speak_neuro.export.graphs.network_costs import network_costs
 from speak_neuro.export.graphs.network_picture import save_picture
 

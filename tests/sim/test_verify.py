@@ -15,8 +15,7 @@ import pytest
 
 from speak_neuro.errors import SpeakError
 from speak_neuro.export import reference_of, to_nir
-from speak_neuro.export.graphs.interpreter import DT
-from speak_neuro.export.graphs.network import network_of
+from speak_neuro.export.graphs.network import DT, network_of
 from speak_neuro.export.graphs.network_run import LayerRun, run_flat, run_network
 from speak_neuro.sim import simulate, verify
 from speak_neuro.sim.networks.fix import fix_inputs, fix_network
