@@ -104,12 +104,12 @@ def calibrate(system: System, ids: npt.NDArray[np.int32], window: int, target: f
 
 
 def shift_to(target: float, rate: Callable[[float], float]) -> float:
-    """The shift at which `rate`, which grows with it, is 1 / target."""
+    """The shift at which `rate`, which grows with it, is nearest to 1 / target; it may jump over it."""
     low, high = -REACH, REACH
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if rate(middle) * target > 1 else (middle, high)
-    return high
+    return min(high, low, key=lambda shift: abs(rate(shift) * target - 1))
 
 
 def steps_of(tokenizer: SpeakTokenizer, shift: float) -> float:
