@@ -9,7 +9,17 @@ from pathlib import Path
 
 from speak_neuro.errors import SpeakError
 
-SUITES = ("main", "frontier", "ablations", "languages", "cpu", "branch", "branch-languages")
+SUITES = (
+    "main",
+    "frontier",
+    "ablations",
+    "languages",
+    "cpu",
+    "branch",
+    "branch-long",
+    "branch-words",
+    "branch-languages",
+)
 SEEDS = (1, 2, 3)
 LANGUAGES = ("en", "fi", "he", "vi")
 PARTS = ("train.txt", "valid.txt", "test.txt")
@@ -101,9 +111,6 @@ BRANCHES = {
     "speak-hard": ("speak", f"{INFORMATION} --reset-mode hard"),
     "speak-soft": ("speak", f"{INFORMATION} --reset-mode soft"),
     "speak-smooth": ("speak", f"{INFORMATION} --unpooling smooth"),
-    # As few tokens as white space has.
-    "speak-6": ("speak", f"{INFORMATION} --target-sf 5.9"),
-    "dtp-unigram-6": ("dtp-unigram", "--tokenizer dtp-unigram --target-sf 5.9"),
 }
 BRANCH_FLAGS = "--target-sf 4 --exemplar-vocabulary 1000 --test-characters 150000 --tokenizer-learning-rate 0.002"
 LANGUAGE_FLAGS = "--tokenizer-learning-rate 0.002"
@@ -115,11 +122,16 @@ LANGUAGE_BRANCHES = {
     "zh": "--target-sf 2 --exemplar-vocabulary 5000 --fixed-length 2",
 }
 ENGLISH_NAMES = tuple(name for name in BRANCHES if name != "fixed")
+LONG_NAMES = ("dtp-unigram", "dtp-entropy", "magnet-started", "hnet", "speak")
+WORD_FLAGS = BRANCH_FLAGS.replace("--target-sf 4", "--target-sf 5.9")
+WORD_NAMES = ("whitespace", "dtp-unigram", "speak")
 LANGUAGE_NAMES = ("dtp-unigram", "fixed", "speak")
 OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --tokenizer-learning-rate 0.0006 --warmup 30"
 """A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
+LONG_FLAGS = "--learning-rate 0.0048 --matrix-learning-rate 0.012 --tokenizer-learning-rate 0.0012 --warmup 30"
 BRANCH_STEPS, LANGUAGE_STEPS = 250, 150
-"""A quarter of the way: the common training is three times as long."""
+COMMON = 3
+"""The common training has three times a branch's steps; `branch-long` goes on from that of `branch` for as many."""
 
 
 @dataclass(frozen=True)
@@ -153,15 +165,37 @@ def runs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Run]:
         text = f"--steps {steps or default_steps} {flags}{seed}"
         return Run(out / suite / name, where, tuple(shlex.split(text)), preset)
 
-    branching: list[tuple[Path, Path, Path, str, int, Sequence[str]]] = []
-    if suite == "branch":
-        branching = [(out / suite, data, out / "mixture", BRANCH_FLAGS, steps or BRANCH_STEPS, ENGLISH_NAMES)]
+    short = steps or BRANCH_STEPS
+    english = {
+        "branch": ("mixture", BRANCH_FLAGS, short, ENGLISH_NAMES, OWN_FLAGS),
+        "branch-long": ("mixture", BRANCH_FLAGS, COMMON * short, LONG_NAMES, LONG_FLAGS),
+        "branch-words": ("mixture-words", WORD_FLAGS, short, WORD_NAMES, OWN_FLAGS),
+    }
+    if suite in english:
+        mixture, flags, own_steps, names, rates = english[suite]
+        places = out / suite, data, out / mixture
+        return [
+            one
+            for seed in SEEDS
+            for one in branches(*places, f"{flags} --seed {seed}", COMMON * short, own_steps, names, rates)
+        ]
     if suite == "branch-languages":
-        for language, own in LANGUAGE_BRANCHES.items():
-            places = out / suite / language, data / language, out / "mixture-languages" / language
-            branching.append((*places, f"{own} {LANGUAGE_FLAGS}", steps or LANGUAGE_STEPS, LANGUAGE_NAMES))
-    if branching:
-        return [one for seed in SEEDS for several in branching for one in branches(*several, seed)]
+        short = steps or LANGUAGE_STEPS
+        return [
+            one
+            for seed in SEEDS
+            for language, own in LANGUAGE_BRANCHES.items()
+            for one in branches(
+                out / suite / language,
+                data / language,
+                out / "mixture-languages" / language,
+                f"{own} {LANGUAGE_FLAGS} --seed {seed}",
+                COMMON * short,
+                short,
+                LANGUAGE_NAMES,
+                OWN_FLAGS,
+            )
+        ]
     if suite == "languages":
         found = []
         for language in LANGUAGES:
@@ -182,18 +216,18 @@ def runs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Run]:
 
 
 def branches(
-    out: Path, data: Path, mixtures: Path, flags: str, steps: int, names: Sequence[str], seed: int
+    out: Path, data: Path, mixtures: Path, flags: str, common: int, steps: int, names: Sequence[str], rates: str
 ) -> list[Run]:
-    """The branches `names` of one mixture, in folders NAME-SEED."""
-    flags = f"{flags} --seed {seed}"
+    """The branches `names` of one mixture, in folders NAME-SEED; `flags` end with the seed."""
+    seed = flags.rpartition(" ")[2]
     return [
         Run(
             out / f"{name}-{seed}",
             data,
-            tuple(shlex.split(f"--steps {steps} {flags} {OWN_FLAGS} {own}")),
+            tuple(shlex.split(f"--steps {steps} {flags} {rates} {own}")),
             "compare-cpu",
-            mixtures / str(seed) / member,
-            f"--steps {3 * steps} {flags}",
+            mixtures / seed / member,
+            f"--steps {common} {flags}",
         )
         for name, (member, own) in BRANCHES.items()
         if name in names
