@@ -15,7 +15,7 @@ from pathlib import Path
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.settings import add_flags, override
-from speak_neuro.rtok.config import DEFAULTS, RTokConfig
+from speak_neuro.rtok.config import DEFAULTS, RTokConfig, faithful
 from speak_neuro.training.checks import add_run_flags, check_folder
 from speak_neuro.training.run_lock import locked
 
@@ -55,6 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="TEXT",
         help="speak: more text whose pieces the tokenizer learns, without labels; UTF-8 files, or embedded:LANGUAGE",
     )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="speak: the tokenizer of this folder, as mimicry.py --save leaves it, with its neuron and encoder",
+    )
+    parser.add_argument(
+        "--faithful",
+        action="store_true",
+        help="speak: the paper's tokenizer (linear encoder, tanh, L_mem, no leak); flags still override it",
+    )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/rtok-TASK-TOKENIZER-SEED)")
     add_run_flags(parser)
     add_flags(parser, RTokConfig)
@@ -77,7 +88,8 @@ def folder_of(arguments: argparse.Namespace) -> Path:
         return Path(arguments.out)
     from speak_neuro.rtok.tokenizers.baselines import check_name
 
-    seed = override(DEFAULTS[arguments.task], arguments).training.seed
+    defaults = DEFAULTS[arguments.task]
+    seed = override(faithful(defaults) if arguments.faithful else defaults, arguments).training.seed
     return Path("runs") / f"rtok-{arguments.task}-{check_name(arguments.tokenizer)}-{seed}"
 
 

@@ -71,7 +71,19 @@ def provenance(run: Run, system: System) -> dict[str, str | int | float]:
         "run": legible(run.folder.resolve().name),
         WEIGHTS: tensors_digest(system.state_dict()),
         "reset_mode": run.config.neuron.reset_mode,
+        **convention_of(run),
     }
+
+
+def convention_of(run: Run) -> dict[str, str | int]:
+    """What the spikes of an RTok tokenizer mean; nothing for others, whose spikes close tokens at once.
+
+    With `look_ahead` a, every unit is followed by a times U+2581, and the spike of step t is about the character of
+    step t - a: the first a steps decide nothing.
+    """
+    if run.record.get("framework") != "rtok":
+        return {}
+    return {"convention": "opens", "look_ahead": int(run.record.get("look_ahead", 0))}
 
 
 def _write_folded(arguments: argparse.Namespace, run: Run, engine: BoundaryEngine, make_trace: MakeTrace) -> int:

@@ -17,13 +17,14 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.export.check import check
 from speak_neuro.export.files.neuron_file import write_neuron
 from speak_neuro.export.files.trace_file import WEIGHTS, Trace, write_trace
-from speak_neuro.export.forms import counted, provenance, wanted, write_forms
+from speak_neuro.export.forms import convention_of, counted, provenance, wanted, write_forms
 from speak_neuro.export.graph import export_neuron
 from speak_neuro.export.table import write_table
 from speak_neuro.export.trace import run_trace, trace_rows
-from speak_neuro.inference.engine import BoundaryEngine
+from speak_neuro.inference.engine import BLOCK, BoundaryEngine
 from speak_neuro.inference.speak import Speak
-from speak_neuro.rtok.text.normalise import normalise
+from speak_neuro.rtok.text.normalise import WORD, normalise
+from speak_neuro.rtok.tokenizers.speak import FRAMEWORK, UNIT_BLOCK, check_look_ahead
 from speak_neuro.systems.run_folder import Run, load_system, read_run
 from speak_neuro.systems.system import System
 from speak_neuro.text.alphabet import UNKNOWN
@@ -69,10 +70,12 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
     """The run on the text that the flags name."""
     device = choose_device(arguments.device)
     text = read_text(arguments.text) if arguments.text else split(embedded_text("en")).test
-    if run.record.get("framework") == "rtok":
+    units = run.record.get("framework") == FRAMEWORK
+    ahead = check_look_ahead(run.record.get("look_ahead", 0), run.folder)
+    if units:
         text = "\n".join(map(normalise, text.split("\n")))  # a line is a unit
     found = trace_rows(text, arguments.row_length)
-    rows = found[: arguments.rows]
+    rows = [row + WORD * ahead for row in found[: arguments.rows]]
     if len(found) > len(rows) and not arguments.quiet:
         print(f"the text has {len(found):,} rows, the trace takes the first {len(rows):,}: see --rows", file=sys.stderr)
     unknown, characters = sum(int((run.alphabet.encode(row) == UNKNOWN).sum()) for row in rows), sum(map(len, rows))
@@ -88,7 +91,8 @@ def traced(arguments: argparse.Namespace, run: Run, system: System) -> Trace:
         "run": legible(run.folder.resolve().name),
         WEIGHTS: tensors_digest(system.state_dict()),
         "text": str(arguments.text.name) if arguments.text else "embedded en, test part",
+        **convention_of(run),
     }
-    speak = Speak(BoundaryEngine(system, run.config), run.alphabet)
+    speak = Speak(BoundaryEngine(system, run.config, UNIT_BLOCK if units else BLOCK), run.alphabet)
     with tqdm(total=len(rows), unit="row", desc="trace", disable=arguments.quiet, delay=1) as bar:
-        return run_trace(speak, rows, meta, bar.update, entropy=run.record.get("framework") != "rtok")
+        return run_trace(speak, rows, meta, bar.update, entropy=not units)

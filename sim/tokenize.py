@@ -60,6 +60,11 @@ def tokenize(arguments: argparse.Namespace) -> int:
     folded = read_folded(arguments.graph)
     if folded.neuron.neurons != 1:
         raise SpeakError(f"{arguments.graph}: {folded.neuron.neurons} neurons; a tokenizer has one")
+    if folded.metadata.get("convention") == "opens":
+        raise SpeakError(
+            f"{arguments.graph}: of an RTok tokenizer, whose text is normalised first and whose spikes open tokens; "
+            "compare it with speak-sim parity, or cut text with speak_neuro.rtok"
+        )
     alphabet = read_alphabet(arguments.alphabet or alphabet_path(arguments.graph), folded.characters)
     name = str(arguments.text) if arguments.text is not None else "standard input"
     source = arguments.text.open("rb") if arguments.text is not None else sys.stdin.buffer

@@ -218,6 +218,7 @@ def score(data: Data, name: str, mode: str, seed: int, arguments: argparse.Names
             fire_mix=row.alpha,
             rest_mix=row.beta,
             learn_mixes=False,
+            neuron_loss="membrane",
             reset_positive_weight=arguments.positive_weight,
             reset_loss_on="spikes",
         ),

@@ -17,8 +17,7 @@ import numpy as np
 
 from speak_neuro.common.array_types import Int64Array
 from speak_neuro.errors import SpeakError
-from speak_neuro.neuron.resets import compiled_reset
-from speak_neuro.rtok.text.limits import Limits, tokens_of
+from speak_neuro.rtok.text.limits import MOST_AHEAD, Limits, tokens_of
 from speak_neuro.rtok.text.normalise import WORD, normalise_with_spans
 from speak_neuro.table.table import CompiledTable
 from speak_neuro.table.tokenizer import TableTokenizer
@@ -145,23 +144,31 @@ class NetworkBoundaries(_AsItIs):
 
 @dataclass(frozen=True)
 class RTokBoundaries(_ByTable):
-    """By RTok's table, over normalised text: a spike, a word or the longest token opens the next."""
+    """By RTok's table, over normalised text: a spike, a word or the longest token opens the next.
+
+    With a look-ahead of a, the table reads a times U+2581 after the text, and the spike of step t + a is about the
+    character t.
+    """
 
     limits: Limits = Limits()
     kind: ClassVar[str] = "rtok"
 
     @classmethod
     def of(cls, tokenizer: CharacterTokenizer) -> RTokBoundaries:
-        """Of a trained tokenizer: a table of each character's current and gate, the reset mode in the gate."""
+        """Of a trained tokenizer whose currents are sums over single characters; another is refused."""
+        from speak_neuro.inference.compile_table import compile_table
         from speak_neuro.rtok.tokenizers.speak import FRAMEWORK
 
-        current, gate = tokenizer.table().detach().float().cpu().numpy().T[:, None].copy()
-        neuron = tokenizer.boundary.neuron
-        if (rule := compiled_reset(neuron.mode).gate_rule) is not None:
-            gate[:] = 1 if rule else -1
-        about = {"framework": FRAMEWORK, "convention": "opens"}
-        table = CompiledTable(tokenizer.alphabet, current, gate, neuron.parameters_numpy(), about)
-        return cls(TableTokenizer(table))
+        about = {"framework": FRAMEWORK, "convention": "opens", "look_ahead": tokenizer.look_ahead}
+        return cls(TableTokenizer(compile_table(tokenizer.system(), tokenizer.config, tokenizer.alphabet, about)))
+
+    @property
+    def look_ahead(self) -> int:
+        """a; tables of before have none."""
+        found = self.table.table.metadata.get("look_ahead", 0)
+        if type(found) is not int or not 0 <= found <= MOST_AHEAD:
+            raise SpeakError(f"{TABLE}: look_ahead is {found!r}; allowed: 0 to {MOST_AHEAD}")
+        return found
 
     def prepare(self, text: str) -> tuple[str, Int64Array | None]:
         normalised, sources = normalise_with_spans(text)
@@ -172,9 +179,11 @@ class RTokBoundaries(_ByTable):
 
     def spans(self, text: str, unit: str = "character", hard_only: bool = False) -> Int64Array:
         text = text.replace(" ", WORD)  # a space is nothing else in normal form
-        fired = np.zeros(len(text), dtype=np.bool_)
-        cuts, _ = self.table.cuts(text, None, hard_only)
+        ahead = self.look_ahead
+        fired = np.zeros(len(text) + ahead, dtype=np.bool_)
+        cuts, _ = self.table.cuts(text + WORD * ahead, None, hard_only)
         fired[cuts[:, 1] - 1] = True
+        fired = fired[ahead:]
         if hard_only:  # a range goes on over words: only a hard reset forgets what came before
             found = segments.spans(fired, "opens")
         else:

@@ -48,9 +48,12 @@ class Trace(NamedTuple):
 
 
 class BoundaryEngine:
-    """Runs a trained tokenizer over character ids. Its state is a `Cursor`, made by `start`."""
+    """Runs a trained tokenizer over character ids. Its state is a `Cursor`, made by `start`.
 
-    def __init__(self, system: System, config: RunConfig) -> None:
+    `block` is part of the canonical way: another one may change the currents' last bits.
+    """
+
+    def __init__(self, system: System, config: RunConfig, block: int = BLOCK) -> None:
         if not system.is_speak:
             raise SpeakError(
                 f"the run's tokenizer is {config.tokenizer.kind}; only a speak run tokenizes text by itself and can be "
@@ -64,7 +67,7 @@ class BoundaryEngine:
         encoder = self.tokenizer.encoder
         self.table: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         if encoder.of_one_character:
-            self.block, self.context = BLOCK, 0
+            self.block, self.context = block, 0
             with torch.no_grad():
                 vocabulary = system.language_model.config.vocabulary
                 features, current, gate = self._inputs(torch.arange(vocabulary, device=self.device)[None])
@@ -74,7 +77,7 @@ class BoundaryEngine:
             self.block = max(1, config.training.window // 2)
             self.context = self.block
         else:
-            self.block, self.context = BLOCK, encoder.left_context
+            self.block, self.context = block, encoder.left_context
 
     def start(self) -> Cursor:
         """A cursor at the beginning of a text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from speak_neuro.common.settings import option, validate
 from speak_neuro.config import NeuronConfig, TrainingConfig
@@ -45,8 +45,36 @@ class TaskTraining:
 class SpeakTraining:
     """The tokenizer's training (Eq. 12-16); only for --tokenizer speak."""
 
+    encoder: str = option(
+        "window",
+        "what the neuron's current depends on: one character, or several",
+        choices=("linear", "window", "convolution"),
+        before="linear",
+    )
+    context: int = option(
+        12, "k: characters the window and convolution encoders see, those ahead included", 1, 256, before=1
+    )
+    look_ahead: int = option(
+        4, "characters read after the one that is decided, a fixed delay (at most --context - 1)", 0, 4, before=0
+    )
+    neuron_loss: str = option(
+        "spike",
+        "how the neuron learns spikes: by their likelihood, or by L_mem on the potential (Eq. 14)",
+        choices=("spike", "membrane"),
+        before="membrane",
+    )
+    target_length: float = option(
+        0.0,
+        "a sentence's tokens to hold, special ones included, as a share of XLM-R's; 0 for what comes out",
+        0.0,
+        4.0,
+        added=True,
+    )
+    join_signs: bool = option(
+        False, "as proxy, a word sign that XLM-R makes a piece of its own is joined with what follows", added=True
+    )
     encoder_width: int = option(128, "d: width of the character embedding", 1)
-    tanh: bool = option(True, "tanh on the current")
+    tanh: bool = option(False, "tanh on the current")
     tokenizer_learning_rate: float = option(1e-3, "AdamW's rate of the tokenizer", 0.0)
     tokenizer_clip: float = option(1.0, "gradient norm limit of the tokenizer", 1e-6)
     tokenizer_warmup_epochs: int = option(1, "passes that only mimic the pieces, before the task", 0)
@@ -72,6 +100,17 @@ class SpeakTraining:
 
     def __post_init__(self) -> None:
         validate(self)
+        most = 0 if self.encoder == "linear" else self.context - 1
+        if self.look_ahead > most:
+            why = "which reads one character" if self.encoder == "linear" else f"which sees {self.context}"
+            raise ValueError(
+                f"look_ahead is {self.look_ahead}; allowed with the {self.encoder} encoder, {why}: 0 to {most}"
+            )
+        if self.target_length and (self.neuron_loss != "spike" or self.tanh):
+            raise ValueError(
+                f"target_length is {self.target_length}; allowed: 0 with L_mem, which has no price of a spike, and "
+                "with tanh, which bounds the current"
+            )
 
     def shared(self) -> TrainingConfig:
         """The settings that training in general has too, alpha and beta constant."""
@@ -89,8 +128,18 @@ class RTokConfig:
     training: TaskTraining = field(default_factory=TaskTraining)
 
 
+NEURON = NeuronConfig(decay=0.25)
 DEFAULTS = {
-    "uner": RTokConfig(lora=LoraSettings(256, 512, 0.3), training=TaskTraining(epochs=20, learning_rate=1e-4)),
-    "xnli": RTokConfig(lora=LoraSettings(128, 256, 0.3), training=TaskTraining(epochs=15, learning_rate=1e-4)),
+    "uner": RTokConfig(NEURON, lora=LoraSettings(256, 512, 0.3), training=TaskTraining(epochs=20, learning_rate=1e-4)),
+    "xnli": RTokConfig(NEURON, lora=LoraSettings(128, 256, 0.3), training=TaskTraining(epochs=15, learning_rate=1e-4)),
 }
-"""DyTok's settings for tokens that change (its Table 7), which the paper follows."""
+"""DyTok's settings for tokens that change (its Table 7), which the paper follows; the tokenizer's were measured
+(docs/rtok.md)."""
+
+
+def faithful(config: RTokConfig) -> RTokConfig:
+    """The paper's tokenizer: one character, tanh, L_mem, no leak."""
+    speak = replace(
+        config.speak, encoder="linear", context=1, look_ahead=0, neuron_loss="membrane", target_length=0.0, tanh=True
+    )
+    return replace(config, neuron=NeuronConfig(), speak=speak)

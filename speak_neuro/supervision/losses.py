@@ -94,11 +94,18 @@ def spike_loss(
     threshold: float | Tensor = 1.0,
     slope: float = 4.0,
     price: float | Tensor = 0.0,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """L_spike, in nats: the potential as the logit of a spike. A `price` above 0 makes the neuron fire less, it then
-    spikes where the proxy does with a probability above sigmoid(price)."""
+    spikes where the proxy does with a probability above sigmoid(price). `valid` is False at what does not count."""
     logit = slope * (membrane - threshold) + price
-    return nn.functional.binary_cross_entropy_with_logits(logit, proxy.to(membrane.dtype), reduction="none").mean()
+    target = proxy.to(membrane.dtype)
+    if valid is None:
+        return nn.functional.binary_cross_entropy_with_logits(logit, target, reduction="none").mean()
+    # Selected before the loss: what stands in the padding, be it infinite, has no gradient.
+    logit = torch.where(valid, logit, torch.zeros_like(logit))
+    loss = nn.functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
+    return torch.where(valid, loss, torch.zeros_like(loss)).sum() / valid.sum().clamp(min=1)
 
 
 def contextual(entropy: Tensor, share: float) -> Tensor:

@@ -60,7 +60,7 @@ class WindowEncoder(Encoder):
         padded = nn.functional.pad(ids, (self.left_context, 0), value=-1)
         recent = padded.unfold(1, self.context, 1)  # (B, L, k), the oldest character first
         rows = recent + torch.arange(0, absent, characters, device=ids.device)
-        rows = torch.where(recent < 0, absent, rows).view(-1, self.context)
+        rows = torch.where(recent < 0, absent, rows).reshape(-1, self.context)
         return nn.functional.embedding_bag(rows, table, mode="sum").view(*ids.shape, width) + self.linear.bias
 
     def feature_range(self) -> tuple[Float64Array, Float64Array]:

@@ -103,6 +103,33 @@ def test_a_resumed_run_keeps_its_unigram_models(rtok: Rtok, tmp_path: Path) -> N
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "unigrams").iterdir()} == models
 
 
+def test_a_run_from_a_trained_tokenizer_at_a_length(rtok: Rtok, speak_run: Path, tmp_path: Path) -> None:
+    """It has the encoder and the neuron of the one it starts from; the length is that of the selecting split."""
+    start, out = speak_run / "best" / "tokenizer", tmp_path / "run"
+    flags = [*UNER, "--tokenizer", "speak", "--start-from", str(start), "--target-length", "0.8", "--out", str(out)]
+    assert rtok(*flags, "--stop-after", "2") == 0
+    assert rtok(*flags, "--resume") == 0
+    metrics, free = results(out), results(speak_run)
+    assert metrics["config"]["speak"]["look_ahead"] == 4
+    assert metrics["config"]["speak"]["target_length"] == 0.8
+    lengths = [found["evaluations"]["en_ewt:dev"]["average_length"] for found in (metrics, free)]
+    assert lengths[0] != lengths[1]
+    described = json.loads((out / "best" / "tokenizer" / "config.json").read_text(encoding="utf-8"))
+    assert described["look_ahead"] == 4
+    assert rtok(*flags[:-3], "0.9", "--out", str(out), "--resume") == 2
+    assert rtok(*flags, "--look-ahead", "1", "--overwrite") == 2
+
+
+def test_the_paper_s_tokenizer(rtok: Rtok, tmp_path: Path) -> None:
+    assert rtok(*UNER, "--tokenizer", "speak", "--faithful", "--epochs", "1", "--out", str(tmp_path / "run")) == 0
+    described = json.loads((tmp_path / "run" / "best" / "tokenizer" / "config.json").read_text(encoding="utf-8"))
+    assert described["look_ahead"] == 0
+    assert described["config"]["tokenizer"]["encoder"] == "linear"
+    assert described["config"]["tokenizer"]["tanh"]
+    assert described["config"]["training"]["neuron_loss"] == "membrane"
+    assert described["config"]["neuron"]["decay"] == 1.0
+
+
 @pytest.mark.parametrize("name", ["zett-original", "speak"])
 def test_xnli(rtok: Rtok, tmp_path: Path, name: str) -> None:
     assert rtok(*XNLI, "--tokenizer", name, "--out", str(tmp_path / "run")) == 0
@@ -207,6 +234,12 @@ def test_entropy_of_the_masked_language_head(encoder: Path, rtok: Rtok, tmp_path
         (["--entropy", "mlm_onepass", "--tokenizer", "speak"], "has no masked-language head; use task_head"),
         (["--longest", "4"], "longest is 4; allowed: at least 8"),
         (["--longest", "100"], "--longest is 100; allowed with"),
+        (["--tokenizer", "dytok-word", "--start-from", "x"], "--start-from is given with --tokenizer dytok-word"),
+        (["--tokenizer", "speak", "--start-from", "./nowhere"], "nowhere: no such run folder"),
+        (["--look-ahead", "5"], "look_ahead is 5; allowed: 0 to 4"),
+        (["--context", "3"], "look_ahead is 4; allowed with the window encoder, which sees 3: 0 to 2"),
+        (["--encoder", "linear"], "look_ahead is 4; allowed with the linear encoder, which reads one character: 0"),
+        (["--faithful", "--target-length", "0.9"], "target_length is 0.9; allowed: 0 with L_mem"),
         (["--device", "toaster"], "--device is 'toaster'"),
         (["--resume"], "holds no run to resume"),
         (["--resume", "--overwrite"], "exclude each other"),

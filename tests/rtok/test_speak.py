@@ -145,8 +145,8 @@ def test_wrong_folders(tmp_path: Path, tiny_run: Path) -> None:
     lively_tokenizer().save(tmp_path / "run")
     with pytest.raises(SpeakError, match="an RTok tokenizer"):
         Speak.load(tmp_path / "run")
-    with pytest.raises(SpeakError, match="encoder is 'window'; allowed for an RTok tokenizer: linear"):
-        CharacterTokenizer(lively_tokenizer().alphabet, rtok_config(tokenizer=TokenizerConfig(encoder="window")))
+    with pytest.raises(SpeakError, match="encoder is 'hourglass'; allowed for an RTok tokenizer: linear, window"):
+        CharacterTokenizer(lively_tokenizer().alphabet, rtok_config(tokenizer=TokenizerConfig(encoder="hourglass")))
 
 
 def test_layers_of_the_encoder() -> None:

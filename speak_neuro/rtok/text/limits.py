@@ -18,6 +18,8 @@ import numpy.typing as npt
 from speak_neuro.common.array_types import BoolArray
 from speak_neuro.rtok.text.normalise import WORD
 
+MOST_AHEAD = 4
+"""The longest look-ahead: characters that the neuron reads after the one that it decides."""
 SENTENCE_CHARACTERS = 512
 """Characters of a text that a run reads; what follows is dropped before tokenization (`clip`)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -50,6 +51,7 @@ def assemble(
     train_name: str,
     device: torch.device,
     unigrams: SentencePieceSegmenter | None = None,
+    start: Path | None = None,
 ) -> Parts:
     """Load and build everything; raises SpeakError before anything is trained."""
     encoder = load_encoder(model)
@@ -77,6 +79,7 @@ def assemble(
             config.training.seed,
             mimic,
             None if head is None else head.to(device).entropy,
+            start,
         )
         training = evaluation = joint.segmenter()
     else:

@@ -1,7 +1,7 @@
 """SPEAK learning beside the encoder: what one fine-tuning step does for the tokenizer (paper sections 3.2, 3.3).
 
     candidate  the neuron's tokens, on which the encoder trains        proxy  the tokens of the proxy spikes
-    L_mem towards the proxy, L_reset towards the batch's tokens of highest entropy, one AdamW step
+    L_mem or L_spike towards the proxy, L_reset towards the batch's tokens of highest entropy, one AdamW step
     candidate spikes become the proxy where  L(candidate), L(proxy)  say so, example by example
 
 Both losses come from the encoder's weights after its own step, in evaluation mode, without gradient. The entropy of a
@@ -13,6 +13,7 @@ The tokenizer works on the CPU: a word has a dozen characters, and the compiled 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speak_neuro.common.settings import to_dict
 from speak_neuro.common.tensors import apply_tensors, optimiser_tensors, restore_optimiser
-from speak_neuro.config import NeuronConfig, TokenizerConfig
+from speak_neuro.config import NeuronConfig, RunConfig, TokenizerConfig
+from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.config import SpeakTraining
 from speak_neuro.rtok.tasks.examples import Example, units_of
 from speak_neuro.rtok.text.characters import learn_characters
@@ -30,7 +33,8 @@ from speak_neuro.rtok.text.limits import Limits
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer, SpeakSegmenter, rtok_config
 from speak_neuro.rtok.training.batch import Batch, Units
 from speak_neuro.rtok.training.learn import Proposal, accept, propose, train_tokenizer_step
-from speak_neuro.rtok.training.proxies import ProxyBook
+from speak_neuro.rtok.training.length import TargetLength
+from speak_neuro.rtok.training.proxies import ProxyBook, join_signs
 from speak_neuro.supervision.entropy import character_entropy
 
 Segment = Callable[[str], Sequence[str]]
@@ -75,9 +79,11 @@ class JointTokenizer:
         limits: Limits,
         settings: SpeakTraining,
         seed: int,
+        length: TargetLength,
         mimic: Sequence[Sequence[str]] = (),
         pieces_entropy: PiecesEntropy | None = None,
     ) -> None:
+        self.length = length
         self.tokenizer, self.book, self.limits, self.settings, self.seed = tokenizer, book, limits, settings, seed
         self.mimic = mimic
         self.pieces_entropy = pieces_entropy
@@ -95,19 +101,33 @@ class JointTokenizer:
         seed: int,
         mimic: Sequence[Sequence[str]] = (),
         pieces_entropy: PiecesEntropy | None = None,
+        start: Path | None = None,
     ) -> JointTokenizer:
-        """A fresh tokenizer over the characters of `examples` and `mimic`, its proxies the pieces of `segment`."""
-        alphabet = learn_characters([unit for e in examples for unit in units_of(e)] + [u for t in mimic for u in t])
+        """A fresh tokenizer over the characters of `examples` and `mimic`, or the one in the folder `start`; its
+        proxies are the pieces of `segment`.
+        """
         known: list[tuple[str, Sequence[str]]] = [(str(example.identifier), units_of(example)) for example in examples]
         known += [(_mimic_id(number), text) for number, text in enumerate(mimic)]
-        book = ProxyBook.from_pieces(known, segment)
+        exemplar: Segment = (lambda unit: join_signs(segment(unit))) if settings.join_signs else segment
+        book = ProxyBook.from_pieces(known, exemplar)
         config = rtok_config(
             neuron,
-            TokenizerConfig(encoder="linear", encoder_width=settings.encoder_width, context=1, tanh=settings.tanh),
+            TokenizerConfig(
+                encoder=settings.encoder,
+                encoder_width=settings.encoder_width,
+                context=settings.context,
+                tanh=settings.tanh,
+            ),
             settings.shared(),
         )
+        if start is None:
+            units = [unit for e in examples for unit in units_of(e)] + [unit for text in mimic for unit in text]
+            tokenizer = CharacterTokenizer(learn_characters(units), config, settings.look_ahead)
+        else:
+            tokenizer = started(start, config, settings.look_ahead)
         limits = Limits(count_pieces=lambda token: len(segment(token)))
-        return cls(CharacterTokenizer(alphabet, config), book, limits, settings, seed, mimic, pieces_entropy)
+        length = TargetLength(settings.target_length, segment)
+        return cls(tokenizer, book, limits, settings, seed, length, mimic, pieces_entropy)
 
     def segmenter(self) -> SpeakSegmenter:
         """The tokenizer as it is at each moment, behind the interface of the others."""
@@ -117,6 +137,25 @@ class JointTokenizer:
         """The tokenizer saved in `folder`, within the same limits."""
         return SpeakSegmenter(CharacterTokenizer.load(folder), self.limits)
 
+    def at_target(self, examples: Sequence[Example]) -> contextlib.AbstractContextManager[None]:
+        """The tokenizer with the target length on these examples, if there is one; afterwards as it was."""
+        units = [unit for example in examples for unit in units_of(example)]
+        return self.length.reached(self.tokenizer, self.limits, units, sum(len(e.texts) for e in examples))
+
+    def begin(self, examples: Sequence[Example]) -> None:
+        """After the warm-up: the target length on the training examples."""
+        units = [unit for example in examples for unit in units_of(example)]
+        self.length.begin(self.tokenizer, self.limits, units, sum(len(e.texts) for e in examples))
+
+    def learn(
+        self, proposal: Proposal, texts: int, entropies: Sequence[Sequence[float]] | None = None
+    ) -> dict[str, float]:
+        """One step of the tokenizer on its proposal for so many texts, then one of the price."""
+        found = train_tokenizer_step(self.tokenizer, self.optimiser, proposal, entropies, self.length.price)
+        units = [unit for sentence in proposal.batch for unit in sentence]
+        self.length.move(sum(len(part) for parts in proposal.tokens for part in parts), units, texts)
+        return {**found, "price": float(self.length.price)} if self.length.target else found
+
     def propose(self, examples: Sequence[Example]) -> Proposal:
         """The tokenizer's pass over a batch."""
         identifiers = [str(example.identifier) for example in examples]
@@ -124,14 +163,14 @@ class JointTokenizer:
 
     def warm_up(self, examples: Sequence[Example], batch: int, report: Callable[[dict[str, Any]], None]) -> None:
         """Passes over all texts that only learn to spike where the pieces begin."""
-        texts = [(str(example.identifier), units_of(example)) for example in examples]
-        texts += [(_mimic_id(number), list(text)) for number, text in enumerate(self.mimic)]
+        texts = [(str(example.identifier), units_of(example), len(example.texts)) for example in examples]
+        texts += [(_mimic_id(number), list(text), 1) for number, text in enumerate(self.mimic)]
         for epoch in range(self.settings.tokenizer_warmup_epochs):
             order = np.random.default_rng((self.seed, epoch, 3)).permutation(len(texts))
             for start in range(0, len(texts), batch):
                 part = [texts[index] for index in order[start : start + batch]]
-                proposal = propose(self.tokenizer, self.book, [n for n, _ in part], [u for _, u in part], self.limits)
-                found = train_tokenizer_step(self.tokenizer, self.optimiser, proposal)
+                names, units, counts = zip(*part, strict=True)
+                found = self.learn(propose(self.tokenizer, self.book, names, units, self.limits), sum(counts))
                 report({"warmup_epoch": epoch + 1, "examples": len(part), **found})
 
     def step(self, tuner: Tuner, examples: Sequence[Example], proposal: Proposal, batch: Batch) -> dict[str, float]:
@@ -151,7 +190,7 @@ class JointTokenizer:
             )
             with torch.no_grad(), tuner.precision():
                 current[rows] = tuner.nats(tuner.model(proxies.embeddings, proxies.mask), proxies).cpu().numpy()
-        found = train_tokenizer_step(self.tokenizer, self.optimiser, proposal, token_entropies(entropy, batch))
+        found = self.learn(proposal, sum(len(e.texts) for e in examples), token_entropies(entropy, batch))
         generator = np.random.default_rng((self.seed, tuner.step, 1))
         accepted = accept(self.tokenizer, self.book, proposal, candidate, current, generator)
         record = {f"tokenizer_{name}": value for name, value in found.items()}
@@ -163,15 +202,15 @@ class JointTokenizer:
             chosen = np.random.default_rng((self.seed, tuner.step, 2)).integers(len(self.mimic), size=len(examples))
             names = [_mimic_id(number) for number in chosen.tolist()]
             other = propose(self.tokenizer, self.book, names, [self.mimic[n] for n in chosen], self.limits)
-            record["mimic_spike_accuracy"] = train_tokenizer_step(self.tokenizer, self.optimiser, other)[
-                "spike_accuracy"
-            ]
+            record["mimic_spike_accuracy"] = self.learn(other, len(names))["spike_accuracy"]
         return record
 
     def tensors(self) -> dict[str, Tensor]:
         """What a resume needs."""
         own = {f"weights.{name}": value for name, value in self.tokenizer.state_dict().items()}
         found = {**own, **optimiser_tensors(self.optimiser), **self.book.tensors()}
+        if self.length.target:
+            found["price"] = self.length.knob.value
         return {PREFIX + name: value for name, value in found.items()}
 
     def restore(self, tensors: dict[str, Tensor], where: Any = "checkpoint") -> None:
@@ -181,6 +220,24 @@ class JointTokenizer:
         apply_tensors(self.tokenizer, weights, where)
         restore_optimiser(self.optimiser, found)
         self.book = ProxyBook.from_tensors(found)
+        if self.length.target:
+            if "price" not in found:
+                raise SpeakError(f"{where}: holds no price of a spike; the run began without --target-length")
+            self.length.knob.value.copy_(found["price"])
+
+
+def started(folder: Path, config: RunConfig, look_ahead: int) -> CharacterTokenizer:
+    """The tokenizer of a run folder, to be trained as `config` says; another neuron or encoder is refused."""
+    tokenizer = CharacterTokenizer.load(folder)
+    for section in ("neuron", "tokenizer"):
+        theirs, ours = to_dict(getattr(tokenizer.config, section)), to_dict(getattr(config, section))
+        for name, value in theirs.items():
+            if ours[name] != value:
+                raise SpeakError(f"{folder}: its {name} is {value}, this run's {ours[name]}; start from its like")
+    if tokenizer.look_ahead != look_ahead:
+        raise SpeakError(f"{folder}: its look_ahead is {tokenizer.look_ahead}, this run's {look_ahead}")
+    tokenizer.config = config
+    return tokenizer
 
 
 def token_entropies(entropy: Tensor, batch: Batch) -> list[list[float]]:

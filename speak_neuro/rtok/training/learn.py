@@ -29,7 +29,7 @@ from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
 from speak_neuro.rtok.training.proxies import ProxyBook
 from speak_neuro.supervision.acceptance import AcceptanceRule, acceptance
 from speak_neuro.supervision.entropy import reset_targets
-from speak_neuro.supervision.losses import membrane_loss, membrane_targets, reset_loss
+from speak_neuro.supervision.losses import membrane_loss, membrane_targets, reset_loss, spike_loss
 from speak_neuro.tokenizer.module import Boundaries
 
 RATIO_MARGIN = 1e-6
@@ -99,9 +99,13 @@ def propose(
     return Proposal(list(examples), units_of_each, tokens, proxy_tokens, proxies, spikes, boundaries, valid)
 
 
-def mimicry_loss(tokenizer: CharacterTokenizer, found: Boundaries, proxy: Tensor, counted: Tensor) -> Tensor:
-    """L_mem of units (N, L) against proxy spikes, over the characters `counted`."""
+def mimicry_loss(
+    tokenizer: CharacterTokenizer, found: Boundaries, proxy: Tensor, counted: Tensor, price: Tensor | float = 0.0
+) -> Tensor:
+    """L_mem of units (N, L) against proxy spikes, or L_spike at a `price`, over the characters `counted`."""
     t, neuron = tokenizer.config.training, tokenizer.boundary.neuron
+    if t.neuron_loss == "spike":
+        return spike_loss(found.membrane, proxy, neuron.threshold.detach(), neuron.surrogate_slope, price, counted)
     targets = membrane_targets(
         found.current,
         proxy,
@@ -129,19 +133,22 @@ def gate_loss(tokenizer: CharacterTokenizer, found: Boundaries, value: Tensor, o
 
 
 def tokenizer_loss(
-    tokenizer: CharacterTokenizer, proposal: Proposal, entropies: Sequence[Sequence[float]] | None = None
+    tokenizer: CharacterTokenizer,
+    proposal: Proposal,
+    entropies: Sequence[Sequence[float]] | None = None,
+    price: Tensor | float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
-    """L_mem, and with `entropies` L_reset, weighted by the configuration; and what there is to log.
+    """L_mem or L_spike, and with `entropies` L_reset, weighted by the configuration; and what there is to log.
 
     `entropies` holds for each example the entropies in nats of its tokens (`proposal.tokens`, unit after unit, no
     special tokens). Fewer than tokens is allowed: the rest was cut off the encoder's input and does not count.
-    L_mem leaves out the first character of each unit, which opens a token without a spike.
+    L_mem and L_spike leave out the first character of each unit, which opens a token without a spike.
     """
     t, valid = tokenizer.config.training, proposal.valid
     proxy = padded([part for parts in proposal.proxies for part in parts], valid)
     counted = valid.clone()
     counted[:, 0] = False
-    loss_membrane = mimicry_loss(tokenizer, proposal.boundaries, proxy, counted)
+    loss_membrane = mimicry_loss(tokenizer, proposal.boundaries, proxy, counted, price)
     loss = t.membrane_weight * loss_membrane
     fired = proposal.boundaries.spikes.detach() > 0
     agree = (fired == proxy) & counted
@@ -167,9 +174,10 @@ def train_tokenizer_step(
     optimiser: torch.optim.Optimizer,
     proposal: Proposal,
     entropies: Sequence[Sequence[float]] | None = None,
+    price: Tensor | float = 0.0,
 ) -> dict[str, float]:
     """One step of the tokenizer's own optimiser on `tokenizer_loss`; returns what there is to log."""
-    loss, record = tokenizer_loss(tokenizer, proposal, entropies)
+    loss, record = tokenizer_loss(tokenizer, proposal, entropies, price)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), tokenizer.config.training.tokenizer_clip)

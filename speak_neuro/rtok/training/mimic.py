@@ -71,7 +71,7 @@ def mimic(
     """
     if not units or not all(units) or len(units) != len(targets):
         raise ValueError(f"{len(units)} units, {len(targets)} targets; allowed: as many of each, no unit empty")
-    t = tokenizer.config.training
+    t = tokenizer.train().config.training
     generator = np.random.default_rng(seed)
     parameters = [*tokenizer.boundary.parameters(), *(p for p in tokenizer.mixes.parameters() if p.requires_grad)]
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)

@@ -18,9 +18,21 @@ from torch import Tensor
 from speak_neuro.common.array_types import BoolArray, ByteArray
 from speak_neuro.errors import SpeakError
 from speak_neuro.rtok.text.limits import openings
+from speak_neuro.rtok.text.normalise import WORD
 
 Segment = Callable[[str], Sequence[str]]
 """A unit's pieces; joined they are the unit."""
+
+
+def join_signs(pieces: Sequence[str]) -> list[str]:
+    """The pieces, a word sign that is one by itself joined with what follows: it says nothing, and takes a place."""
+    found: list[str] = []
+    for piece in pieces:
+        if found and found[-1] == WORD:
+            found[-1] += piece
+        else:
+            found.append(piece)
+    return found
 
 
 def piece_openings(unit: str, segment: Segment) -> BoolArray:

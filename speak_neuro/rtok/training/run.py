@@ -8,50 +8,31 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from speak_neuro.common.command import at_least
 from speak_neuro.common.device import choose_device, describe_device
 from speak_neuro.common.files import write_json
 from speak_neuro.common.provenance import commit, package_versions, result_record
-from speak_neuro.common.settings import override, to_dict
 from speak_neuro.corpus.reader import embedded_text, read_text
-from speak_neuro.errors import SpeakError
-from speak_neuro.rtok.config import DEFAULTS, RTokConfig
 from speak_neuro.rtok.pretrained.lora import load_adapter
 from speak_neuro.rtok.tasks.examples import Example
-from speak_neuro.rtok.tasks.task import TASKS, Split, Task
+from speak_neuro.rtok.tasks.task import Split, Task
 from speak_neuro.rtok.text.normalise import WORD, normalise
-from speak_neuro.rtok.tokenizers.baselines import check_embedder, check_name, language_models
+from speak_neuro.rtok.tokenizers.baselines import language_models
 from speak_neuro.rtok.tokenizers.sentencepiece import SentencePieceSegmenter
 from speak_neuro.rtok.training import run_folder as runs
 from speak_neuro.rtok.training.assemble import Parts, assemble
 from speak_neuro.rtok.training.finetune import evaluate
+from speak_neuro.rtok.training.request import Request, check_same, completed, request_of
 from speak_neuro.training.checks import check_folder
 from speak_neuro.training.metrics_log import read_metrics
 from speak_neuro.training.run_lock import empty
 
 UNIGRAMS = "unigrams"
 """The folder in a run's folder with the models of `zett-sentencepiece`."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, checked."""
-
-    task: Task
-    tokenizer: str
-    config: RTokConfig
-    train: Split
-    select: Split
-    scored: Sequence[Split]
-    source: str
-    settings: dict[str, Any]
-    """What a resumed run has to share with its beginning."""
 
 
 class Texts(NamedTuple):
@@ -62,30 +43,6 @@ class Texts(NamedTuple):
     scored: dict[Split, Sequence[Example]]
     mimic: list[list[str]]
     record: dict[str, Any]
-
-
-def request_of(arguments: argparse.Namespace) -> Request:
-    """The flags, checked before anything is read."""
-    task, name = TASKS[arguments.task], check_name(arguments.tokenizer)
-    check_embedder(arguments.embedder)
-    config: RTokConfig = override(DEFAULTS[task.name], arguments)
-    at_least(arguments, 1, "stop_after")
-    if arguments.mimic and name != "speak":
-        raise SpeakError(f"--mimic is given with --tokenizer {name}; allowed: speak, the others do not learn")
-    train = Split.parse(arguments.train) if arguments.train else task.train
-    select = Split.parse(arguments.select) if arguments.select else task.select
-    settings = {
-        "task": task.name,
-        "tokenizer": name,
-        "model": arguments.model,
-        "embedder": arguments.embedder,
-        "train": str(train),
-        "select": str(select),
-        "mimic": list(arguments.mimic),
-        "config": to_dict(config),
-    }
-    scored = list(map(Split.parse, arguments.evaluate)) if arguments.evaluate else list(task.evaluate)
-    return Request(task, name, config, train, select, scored, arguments.data or task.hub, settings)
 
 
 def read_texts(request: Request, mimic: Sequence[str]) -> Texts:
@@ -137,7 +94,7 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
     request = request_of(arguments)
     check_folder(folder, bool(arguments.resume), arguments.overwrite)
     if arguments.resume:
-        check_same(folder, runs.read_description(folder)["settings"], request.settings)
+        check_same(folder, completed(runs.read_description(folder)["settings"]), request.settings)
     texts = read_texts(request, arguments.mimic)
 
     if arguments.quiet:
@@ -157,6 +114,7 @@ def train_locked(arguments: argparse.Namespace, folder: Path) -> int:
         request.train.name,
         device,
         unigrams,
+        arguments.start_from,
     )
     tuner = parts.tuner
     progress: dict[str, Any] = {}
@@ -242,17 +200,6 @@ def silence_transformers() -> None:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-
-
-def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any], above: str = "") -> None:
-    """Refuse a resume with other settings."""
-    for name, value in old.items():
-        if isinstance(value, dict) and isinstance(new.get(name), dict):
-            check_same(folder, value, new[name], f"{above}{name}.")
-        elif new.get(name) != value:
-            raise SpeakError(
-                f"{folder}: {above}{name} is {new.get(name)!r} and was {value!r}; give the run's own flags"
-            )
 
 
 def mimic_texts(names: Sequence[str]) -> list[list[str]]:

@@ -10,6 +10,7 @@ results.json         scores of every evaluated split
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
@@ -146,6 +147,7 @@ def fit(
         if tuner.joint is not None and tuner.step == 0:
             began = time.perf_counter()
             tuner.joint.warm_up(tuner.examples, tuner.config.batch, lambda values: record({"step": 0, **values}))
+            tuner.joint.begin(tuner.examples)
             progress["seconds"] += time.perf_counter() - began
         while tuner.step < last:
             began = time.perf_counter()
@@ -156,11 +158,12 @@ def fit(
             record({**values, "seconds": round(seconds, 4)})
             over = tuner.step % tuner.steps_per_epoch == 0
             if over:
-                found = evaluate(tuner, select, select_language, evaluation)
-                record({"step": tuner.step, "epoch": tuner.epoch, **{f"valid_{n}": v for n, v in found.items()}})
-                if found[tuner.task.score] > progress["best"]:
-                    progress.update(best=found[tuner.task.score], best_epoch=tuner.epoch)
-                    save_best(folder, tuner)
+                with contextlib.nullcontext() if tuner.joint is None else tuner.joint.at_target(select):
+                    found = evaluate(tuner, select, select_language, evaluation)
+                    record({"step": tuner.step, "epoch": tuner.epoch, **{f"valid_{n}": v for n, v in found.items()}})
+                    if found[tuner.task.score] > progress["best"]:
+                        progress.update(best=found[tuner.task.score], best_epoch=tuner.epoch)
+                        save_best(folder, tuner)
             stop = interrupted()
             if over or stop or tuner.step == last:
                 save_state(folder, tuner, progress)
