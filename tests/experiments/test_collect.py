@@ -16,6 +16,7 @@ from scripts import load
 from speak_neuro.errors import SpeakError
 
 ROOT = Path(__file__).resolve().parents[2]
+THINNED = load("compare/curve_log").thinned
 
 
 @pytest.fixture
@@ -154,8 +155,7 @@ def test_results_of_the_repository_are_read(records: ModuleType) -> None:
 
 @given(st.integers(1, 300), st.integers(2, 60))
 def test_thinning_keeps_both_ends(count: int, most: int) -> None:
-    thinned = load("compare/curve_log").thinned
-    kept = thinned(list(range(count)), most)
+    kept = THINNED(list(range(count)), most)
     assert len(kept) == min(count, most)
     assert kept[0] == 0
     assert kept[-1] == count - 1

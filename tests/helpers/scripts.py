@@ -18,8 +18,9 @@ def load(name: str) -> ModuleType:
     Folders have files of one name: what was loaded from another folder is forgotten first.
     """
     folder, stem = (EXPERIMENTS / name).parent, Path(name).name
-    for loaded, module in list(sys.modules.items()):
-        file = str(getattr(module, "__file__", None))  # a Path of each of thousands takes a quarter of a second
+    # Scripts are in no package; a look at each of thousands of modules would take as long as a small test.
+    for loaded, module in [(name, module) for name, module in sys.modules.items() if "." not in name]:
+        file = str(getattr(module, "__file__", None))
         if file.startswith(f"{EXPERIMENTS}{os.sep}") and Path(file).parent != folder:
             del sys.modules[loaded]
     sys.path.insert(0, str(folder))
