@@ -25,7 +25,7 @@ from scripts import load
 from speak_neuro.neuron.functional import gated_lif_scan
 from speak_neuro.neuron.fused import dispatch as kernels
 from speak_neuro.neuron.fused import numba_engine
-from speak_neuro.neuron.reference import NeuronParameters, gated_lif_run
+from speak_neuro.neuron.reference import NeuronParameters, Run, gated_lif_run
 from speak_neuro.neuron.resets import RESETS
 from speak_neuro.testing import assert_runs_equal
 
@@ -41,21 +41,30 @@ def test_fused_forward_is_the_reference(case: NeuronCase):
 @pytest.mark.parametrize("kind", CURRENT_KINDS)
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1000])
 def test_fused_forward_on_adversarial_currents(kind, length):
-    for shape in ((6, length), (35, length), (2, length, 17)):
-        lanes = shape[:1] + shape[2:]
-        rng = np.random.default_rng(length)
-        gate = rng.normal(size=shape).astype(np.float32)
-        valid = np.arange(length) < rng.integers(0, length + 1, shape[0])[:, None]
-        state = rng.normal(size=lanes).astype(np.float32)
-        current = adversarial_currents(shape, length, kind)
-        for mode in RESETS:
-            for decay, gain, scale in ((1, 1, 0.75), (0.9, 1.1, 0.8)):
-                parameters = NeuronParameters(decay=decay, gain=gain, reset_scale=scale, mode=mode)
-                for case in (
-                    NeuronCase(current, gate, parameters),
-                    NeuronCase(current, gate, parameters, state, valid),
-                ):
-                    assert_runs_equal(run_scan(case, "numba"), case.run())
+    """Three shapes, whose lanes the reference runs side by side: 6 rows, 35 rows, 2 rows of 17 neurons."""
+    rng = np.random.default_rng(length)
+    current = adversarial_currents((75, length), length, kind)
+    gate = rng.normal(size=(75, length)).astype(np.float32)
+    ends = rng.integers(0, length + 1, 43)
+    valid = np.arange(length) < np.repeat(ends, [1] * 41 + [17] * 2)[:, None]
+    state = rng.normal(size=75).astype(np.float32)
+    parts = ((slice(0, 6), (6,)), (slice(6, 41), (35,)), (slice(41, 75), (2, 17)))
+    for mode in RESETS:
+        for decay, gain, scale in ((1, 1, 0.75), (0.9, 1.1, 0.8)):
+            parameters = NeuronParameters(decay=decay, gain=gain, reset_scale=scale, mode=mode)
+            for begun in (False, True):
+                more = (state, valid) if begun else (None, None)
+                expected = NeuronCase(current, gate, parameters, *more).run()
+                for lanes, shape in parts:
+
+                    def rows(values, lanes=lanes, shape=shape):
+                        """These lanes as (B, L) or (B, L, N)."""
+                        return np.moveaxis(values[lanes].reshape(*shape, length), -1, 1)
+
+                    first = (state[lanes].reshape(shape), valid[lanes][:: len(valid[lanes]) // shape[0]])
+                    case = NeuronCase(rows(current), rows(gate), parameters, *(first if begun else ()))
+                    wanted = Run(rows(expected.spikes), rows(expected.membrane), expected.state[lanes].reshape(shape))
+                    assert_runs_equal(run_scan(case, "numba"), wanted)
 
 
 @pytest.mark.parametrize("mode", RESETS)
@@ -206,15 +215,6 @@ def test_runs_without_a_writable_cache_folder(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == "[0, 1, 0, 1, 0] NullCache"
-
-
-def test_numba_is_not_imported_before_it_is_needed():
-    program = (
-        "import sys, torch\nfrom speak_neuro.neuron.functional import gated_lif_scan\n"
-        "gated_lif_scan(torch.ones(1, 2), torch.ones(1, 2), backend='loop')\nprint('numba' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_reference_agrees_on_a_long_run():

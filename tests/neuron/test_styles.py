@@ -26,14 +26,27 @@ def inputs(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return current, gate
 
 
-def test_the_package_offers_both_and_stays_light() -> None:
+def test_the_package_offers_both() -> None:
     assert speak_neuro.GatedLeaky is GatedLeaky
     assert speak_neuro.GatedLeakyCell is GatedLeakyCell
     with pytest.raises(AttributeError, match="GatedLeeky"):
         _ = speak_neuro.GatedLeeky  # type: ignore[attr-defined]
-    code = "import sys, speak_neuro; print('torch' in sys.modules, hasattr(speak_neuro, 'GatedLeaky'))"
+
+
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    """Torch by the package's modules, numba by its kernel, which is the CPU's default, triton by its own alone."""
+    code = """
+import sys, speak_neuro
+print("torch" in sys.modules, hasattr(speak_neuro, "GatedLeaky"))
+import torch
+from speak_neuro.neuron.functional import gated_lif_scan
+gated_lif_scan(torch.ones(1, 2), torch.ones(1, 2), backend="loop")
+print("numba" in sys.modules, "triton" in sys.modules)
+gated_lif_scan(torch.ones(1, 2), torch.ones(1, 2))
+print("numba" in sys.modules, "triton" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    assert done.stdout.split() == ["False", "True", "False", "False", "True", "False"]
 
 
 def test_in_a_sequential_with_lanes_and_with_one_input() -> None:
