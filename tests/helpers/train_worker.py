@@ -99,7 +99,8 @@ def run(name: str, ranks: Ranks) -> dict[str, Any]:
     ranks.check_equal(list(system.state_dict().values()), "weights")
     ranks.check_equal([torch.from_numpy(trainer.proxy.snapshot())], "proxies")
     together = evaluate(system, ids[:2000], 64, batch=4, ranks=ranks)
-    alone = evaluate(system, ids[:2000], 64, batch=4)
+    # The first is the one that is read.
+    alone = evaluate(system, ids[:2000], 64, batch=4) if ranks.first else together
     return found | {"evaluation": dataclasses.asdict(together), "evaluation_alone": dataclasses.asdict(alone)}
 
 
