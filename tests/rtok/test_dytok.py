@@ -148,15 +148,18 @@ def test_percentages() -> None:
 def test_sampled_merges() -> None:
     curve = np.linspace(20, 10, 101)  # a merge for each percent
     batch = [["▁the"]]
-    segmenter = SampledDytokSegmenter(MODEL, curve, np.random.default_rng(0))
-    for _ in range(2000):
-        assert segmenter.segment(batch, "en") == [[["▁the"]]]
-    again = SampledDytokSegmenter(MODEL, curve, np.random.default_rng(0))
-    for _ in range(20):
-        again.segment(batch, "en")
-    assert again.drawn == segmenter.drawn[:20]
-    assert np.histogram(segmenter.drawn, BINS)[0].min() > 30
-    assert np.mean(segmenter.drawn) == pytest.approx(50.5, abs=2)
+
+    def drawn(count: int) -> list[int]:
+        segmenter, found = SampledDytokSegmenter(MODEL, curve, np.random.default_rng(0)), []
+        for _ in range(count):
+            assert segmenter.segment(batch, "en") == [[["▁the"]]]
+            found.append(segmenter.drawn)
+        return found
+
+    many = drawn(2000)
+    assert drawn(20) == many[:20]
+    assert np.histogram(many, BINS)[0].min() > 30
+    assert np.mean(many) == pytest.approx(50.5, abs=2)
 
 
 def test_bytes_within_a_character_count_but_are_joined() -> None:

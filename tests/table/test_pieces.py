@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from table_fixtures import TEXTS, make_tables
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.table.learn_pieces import fewest_others, joins, learn_pieces, merges, most_saving, usage
+from speak_neuro.table.learn_pieces import fewest_others, joins, learn_pieces, merges, most_saving, saved_ids, usage
 from speak_neuro.table.load_vocabulary import load_vocabulary
 from speak_neuro.table.pieces import Pieces, cut_units
 from speak_neuro.table.scanner import padded
@@ -139,7 +139,9 @@ def test_learning() -> None:
     pieces = learn_pieces(units, 300)
     assert pieces == learn_pieces(units, 300)
     assert pieces.unit == "ranges"
-    assert usage(pieces, texts)[256:].tolist() == pieces.counts.tolist()
+    uses = usage(pieces, texts)
+    assert uses[256:].tolist() == pieces.counts.tolist()
+    assert saved_ids(pieces) == len(b"".join(texts)) - uses.sum()
     assert sorted(pieces.counts.tolist(), reverse=True) == pieces.counts.tolist()
     assert {b"one two", b"one three", b"two three", b"\xed\xa0\x80\xed\xa0\x80"} <= set(pieces.tokens)
     small = learn_pieces(units, 258)

@@ -130,8 +130,8 @@ class SampledDytokSegmenter:
     ) -> None:
         self.curve = np.asarray(curve, dtype=np.float64)
         self.generator = generator
-        self.drawn: list[int] = []
-        """Merges of the batches so far."""
+        self.drawn = 0
+        """Merges of the last batch."""
         self._segmenter = DytokSegmenter(model, 0)
         merges_for(self.curve, 100.0)  # refuses a curve that is none
 
@@ -139,8 +139,7 @@ class SampledDytokSegmenter:
         """Tokens of each unit, after as many merges as this batch draws."""
         part = int(self.generator.integers(BINS))
         percent = 100.0 * (part + self.generator.random()) / BINS
-        self._segmenter.merges = merges_for(self.curve, percent)
-        self.drawn.append(self._segmenter.merges)
+        self.drawn = self._segmenter.merges = merges_for(self.curve, percent)
         return self._segmenter.segment(batch, language)
 
 
