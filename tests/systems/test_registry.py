@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from scripts import load
-from tiny import TINY_FLAGS
+from tiny import run_gtok
 from torch import Tensor, nn
 
 from speak_neuro.config import SYSTEMS, RunConfig
@@ -54,9 +54,9 @@ def test_a_system_is_one_file_and_one_line(
 ) -> None:
     run, table, scores = tmp_path / "run", tmp_path / "table.md", tmp_path / "scores.json"
     flags = ["--data", str(excerpt), "--tokenizer", "made-up", "--out", str(run)]
-    assert load("gtok").main([*TINY_FLAGS, *flags, "--steps", "5", "--window", "65"]) == 2
+    assert run_gtok(*flags, "--steps", "5", "--window", "65") == 2
     assert "--window is 65, which is odd" in capsys.readouterr().err
-    assert load("gtok").main([*TINY_FLAGS, *flags, "--steps", "5"]) == 0
+    assert run_gtok(*flags, "--steps", "5") == 0
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))["metrics"]
     assert 2 < results["test_shortening_factor"] < 4
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

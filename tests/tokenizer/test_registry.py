@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import load
-from tiny import TINY_FLAGS
+from tiny import run_gtok
 from torch import Tensor, nn
 
 from speak_neuro.common.registry import Registry
@@ -47,7 +46,7 @@ def test_an_encoder_is_one_file_and_one_line(
 ) -> None:
     run = tmp_path / "run"
     flags = ["--data", str(excerpt), "--steps", "5", "--encoder", "echo", "--out", str(run)]
-    assert load("gtok").main([*TINY_FLAGS, *flags]) == 0
+    assert run_gtok(*flags) == 0
     text = "a few words, and then some more"
     assert "".join(Speak.load(run).tokens(text)) == text
     assert export(["--to", "nir", "--run", str(run), "--quiet"]) == 0
