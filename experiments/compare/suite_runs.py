@@ -122,7 +122,7 @@ LANGUAGE_BRANCHES = {
     "zh": "--target-sf 2 --exemplar-vocabulary 5000 --fixed-length 2",
 }
 ENGLISH_NAMES = tuple(name for name in BRANCHES if name != "fixed")
-LONG_NAMES = ("dtp-unigram", "dtp-entropy", "magnet-started", "hnet", "speak")
+LONG_NAMES = ("dtp-unigram", "hnet", "speak")
 WORD_FLAGS = BRANCH_FLAGS.replace("--target-sf 4", "--target-sf 5.9")
 WORD_NAMES = ("whitespace", "dtp-unigram", "speak")
 LANGUAGE_NAMES = ("dtp-unigram", "fixed", "speak")
@@ -131,7 +131,7 @@ OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --tokenizer-lea
 LONG_FLAGS = "--learning-rate 0.0048 --matrix-learning-rate 0.012 --tokenizer-learning-rate 0.0012 --warmup 30"
 BRANCH_STEPS, LANGUAGE_STEPS = 250, 150
 COMMON = 3
-"""The common training has three times a branch's steps; `branch-long` goes on from that of `branch` for as many."""
+"""The common training has three times a branch's steps; `branch-long` goes on from that of `branch` for twice a branch's."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def runs_of(suite: str, data: Path, out: Path, steps: int | None) -> list[Run]:
     short = steps or BRANCH_STEPS
     english = {
         "branch": ("mixture", BRANCH_FLAGS, short, ENGLISH_NAMES, OWN_FLAGS),
-        "branch-long": ("mixture", BRANCH_FLAGS, COMMON * short, LONG_NAMES, LONG_FLAGS),
+        "branch-long": ("mixture", BRANCH_FLAGS, 2 * short, LONG_NAMES, LONG_FLAGS),
         "branch-words": ("mixture-words", WORD_FLAGS, short, WORD_NAMES, OWN_FLAGS),
     }
     if suite in english:
