@@ -131,7 +131,7 @@ OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --tokenizer-lea
 LONG_FLAGS = "--learning-rate 0.0048 --matrix-learning-rate 0.012 --tokenizer-learning-rate 0.0012 --warmup 30"
 BRANCH_STEPS, LANGUAGE_STEPS = 250, 150
 COMMON = 3
-"""The common training has three times a branch's steps; `branch-long` goes on from that of `branch` for twice a branch's."""
+"""The common training has three times a branch's steps; `branch-long` goes on from that of `branch` for two times."""
 
 
 @dataclass(frozen=True)
