@@ -89,5 +89,6 @@ def test_the_letter_of_the_paper_trains_with_adam(name: str) -> None:
         assert (training.optimiser, training.beta2, training.schedule, training.clip) == ("adam", 0.999, "cosine", 0.25)
         assert training.learning_rate == ADAM_RATES[name]
     assert faithful(PRESETS[name], name).model.norm == "post"
-    assert faithful(PRESETS[name], name).training.neuron_loss == "membrane"
+    letter = faithful(PRESETS[name], name).training
+    assert (letter.neuron_loss, letter.drive, letter.target_sf) == ("membrane", "proxy", 0.0)
     assert PRESETS[name].training.neuron_loss == "spike"
