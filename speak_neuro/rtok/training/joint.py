@@ -14,6 +14,7 @@ The tokenizer works on the CPU: a word has a dozen characters, and the compiled 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +40,8 @@ from speak_neuro.supervision.entropy import character_entropy
 
 Segment = Callable[[str], Sequence[str]]
 PREFIX = "joint."
+COUNTED = 1 << 17
+"""Tokens whose pieces are remembered: those of the last batches, and of a bisection of their length."""
 
 
 class Tuner(Protocol):
@@ -125,7 +128,7 @@ class JointTokenizer:
             tokenizer = CharacterTokenizer(learn_characters(units), config, settings.look_ahead)
         else:
             tokenizer = started(start, config, settings.look_ahead)
-        limits = Limits(count_pieces=lambda token: len(segment(token)))
+        limits = Limits(count_pieces=functools.lru_cache(COUNTED)(lambda token: len(segment(token))))
         length = TargetLength(settings.target_length, segment)
         return cls(tokenizer, book, limits, settings, seed, length, mimic, pieces_entropy)
 

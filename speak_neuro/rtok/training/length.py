@@ -22,7 +22,7 @@ from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
 from speak_neuro.rtok.training.proxies import Segment
 from speak_neuro.supervision.knob import Knob
-from speak_neuro.training.rate import HALVINGS, REACH, STEPS
+from speak_neuro.training.rate import REACH, STEPS, shift_to
 
 POSITIONS = 1 << 14
 """Padded characters whose currents are computed at once."""
@@ -118,8 +118,4 @@ def shift_for(tokenizer: CharacterTokenizer, limits: Limits, counts: Counter[str
             )
         return total
 
-    low, high = -REACH, REACH
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if tokens(middle) > wanted else (middle, high)
-    return high
+    return shift_to(1.0, lambda shift: tokens(shift) / wanted)
