@@ -62,10 +62,12 @@ def test_counts(tiny_run: Path, text: Path, tmp_path: Path) -> None:
     assert metrics == {"lines": len(LINES), "characters": sum(map(len, LINES)), "tokens": tokens}
 
 
-def test_standard_input_and_output(tiny_run: Path) -> None:
-    command = [sys.executable, "-m", "speak_neuro.cli", "--run", str(tiny_run)]
-    done = subprocess.run(command, input=b"a line\nno line feed at the end", capture_output=True, check=True)
-    lines = done.stdout.decode().splitlines()
+def test_standard_input_and_output(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a line\nno line feed at the end")))
+    assert main(["--run", str(tiny_run)]) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
     assert ["".join(json.loads(line)) for line in lines] == ["a line", "no line feed at the end"]
 
 
@@ -269,14 +271,16 @@ def test_table_with_bad_text(
 
 
 def test_a_line_needs_neither_torch_nor_numba(linear: Linear) -> None:
+    """By the standard streams of a process."""
     code = (
         "import sys; from speak_neuro.cli import main\n"
         f"assert main(['--table', {str(linear.table)!r}]) == 0\n"
         "print([m for m in ('torch', 'numba', 'snntorch') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], input=b"a line of text", capture_output=True, check=True)
-    tokens, loaded = done.stdout.decode().splitlines()
-    assert "".join(json.loads(tokens)) == "a line of text"
+    given = b"a line of text\nno line feed at the end"
+    done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, check=True)
+    *tokens, loaded = done.stdout.decode().splitlines()
+    assert ["".join(json.loads(line)) for line in tokens] == given.decode().splitlines()
     assert loaded == "[]"
 
 

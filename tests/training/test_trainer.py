@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from small_trainer import CONFIG, TEXT, build, change
@@ -34,9 +36,18 @@ def curve(config: RunConfig = CONFIG, steps: int = 50) -> list[dict[str, float]]
     return [train_step(trainer) for _ in range(steps)]
 
 
+@functools.cache
+def trained(config: RunConfig) -> tuple[list[dict[str, float]], npt.NDArray[np.bool_]]:
+    """What fifty steps measured, and the proxy after them."""
+    trainer = build(config)
+    assert trainer.proxy is not None
+    records = [train_step(trainer) for _ in range(50)]
+    return records, trainer.proxy.read([0], len(TEXT)).copy()
+
+
 @pytest.fixture(scope="module")
 def base() -> list[dict[str, float]]:
-    return curve()
+    return trained(CONFIG)[0]
 
 
 def test_the_committed_loss_curve(base: list[dict[str, float]]) -> None:
@@ -81,7 +92,8 @@ def test_a_run_repeats_itself(base: list[dict[str, float]]) -> None:
 def test_each_mechanism_is_alive(name: str, config: RunConfig, observed: str, base: list[dict[str, float]]) -> None:
     """Switching it off (or over) changes what is observed, beyond the tolerance of the loss curve."""
     steps = 40
-    mine = [r[observed] for r in curve(config, steps) if observed in r]
+    records = trained(config)[0][:steps] if name == "acceptance" else curve(config, steps)
+    mine = [r[observed] for r in records if observed in r]
     theirs = [r[observed] for r in base[:steps] if observed in r]
     assert len(mine) == len(theirs) > 0
     if name == "gate":
@@ -172,15 +184,9 @@ def test_the_first_visit_only_looks() -> None:
 
 
 def test_the_proxy_changes_once_windows_are_accepted() -> None:
-    trainer = build(change(acceptance="always"))
-    start = trainer.proxy.read([0], len(TEXT)).copy()
-    for _ in range(50):
-        train_step(trainer)
-    assert (trainer.proxy.read([0], len(TEXT)) != start).any()
-    frozen = build(change(acceptance="never"))
-    for _ in range(50):
-        train_step(frozen)
-    assert np.array_equal(frozen.proxy.read([0], len(TEXT)), start)
+    start = build().proxy.read([0], len(TEXT))
+    assert (trained(change(acceptance="always"))[1] != start).any()
+    assert np.array_equal(trained(change(acceptance="never"))[1], start)
 
 
 def test_dropout_does_not_enter_the_decision() -> None:
@@ -346,11 +352,6 @@ def test_acceptance_at_a_share_of_the_steps() -> None:
         assert ("changed" in record) == (step % 4 == 3)
         assert step % 4 == 3 or (trainer.proxy.read([0], len(TEXT)) == proxy).all()
     start = build().proxy.read([0], len(TEXT)).copy()
-    changed = []
-    for share in (1.0, 0.3):
-        trainer = build(change(acceptance="always", acceptance_share=share))
-        for _ in range(50):
-            train_step(trainer)
-        changed.append(int((trainer.proxy.read([0], len(TEXT)) != start).sum()))
-    assert 0 < changed[1] < 0.7 * changed[0]
+    whole, part = (trained(change(acceptance="always", acceptance_share=share))[1] for share in (1.0, 0.3))
+    assert 0 < (part != start).sum() < 0.7 * (whole != start).sum()
     assert curve(change(acceptance_share=0.3), 40) == curve(change(acceptance_share=0.3), 40)
