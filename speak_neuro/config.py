@@ -7,7 +7,7 @@ its folder. The schema version goes up when a field changes its meaning; a reade
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from speak_neuro.common.registry import Registry
@@ -272,6 +272,10 @@ class RunConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def change(self, **sections: dict[str, Any]) -> RunConfig:
+        """With other settings: `config.change(training={"seed": 3}, model={"norm": "post"})`."""
+        return replace(self, **{name: replace(getattr(self, name), **given) for name, given in sections.items()})
 
     @property
     def needs_exemplar(self) -> bool:

@@ -65,7 +65,6 @@ sim.reaper
 sim.runner
 sim.processes
 sim.processes.array_source
-sim.processes.character_source
 sim.processes.delay_line
 sim.processes.linear_synapse
 sim.processes.neuron_layer

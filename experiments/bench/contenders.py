@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import itertools
 import shutil
 import tempfile
@@ -28,9 +27,8 @@ from speak_neuro.training.fit import save_checkpoint
 def contenders() -> dict[str, Callable[[], Any]]:
     """The same settings everywhere: post-norm and Adam, with learning rates of 0, so that the work stays the same."""
     torch.set_num_threads(1)
-    training = dataclasses.replace(TINY.training, learning_rate=0.0, tokenizer_learning_rate=0.0)
-    model = dataclasses.replace(TINY.model, norm="post")
-    config = dataclasses.replace(TINY, training=training, model=model)
+    rates = {"learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
+    config = TINY.change(training=rates, model={"norm": "post"})
     return {
         **scans(gated_lif_scan),
         "training step, SPEAK": speak_step(config, "cpu", 0.2),

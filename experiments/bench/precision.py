@@ -102,8 +102,8 @@ def setting(size: str, precision: str) -> Any:
     training = dataclasses.replace(
         RECIPE, batch=config.training.batch, window=config.training.window, precision=precision
     )
-    tokenizer = dataclasses.replace(config.tokenizer, kind="fixed", fixed_length=5)
-    return dataclasses.replace(config, tokenizer=tokenizer, training=training)
+    config = config.change(tokenizer={"kind": "fixed", "fixed_length": 5})
+    return dataclasses.replace(config, training=training)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ own (on a CUDA device from its allocator).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import resource
 import statistics
@@ -136,18 +135,17 @@ def of_size(size: str, arguments: argparse.Namespace) -> RunConfig:
     config = configuration(size, arguments.dropout, arguments.acceptance_share)
     if arguments.drive == "proxy":
         return config
-    training = dataclasses.replace(config.training, drive="information", target_sf=1 / RATE, entropy_share=0.667)
-    return dataclasses.replace(
-        config, training=training, neuron=dataclasses.replace(config.neuron, decay=1.0, reset_scale=1.0)
+    return config.change(
+        training={"drive": "information", "target_sf": 1 / RATE, "entropy_share": 0.667},
+        neuron={"decay": 1.0, "reset_scale": 1.0},
     )
 
 
 def at_rest(config: RunConfig) -> RunConfig:
     """With learning rates of zero: every computation is made, but the number of tokens, on which its time depends and
     which swings in the first steps of training, stays as it is at the start."""
-    still = {"learning_rate": 0.0, "matrix_learning_rate": 0.0, "tokenizer_learning_rate": 0.0}
-    training = dataclasses.replace(config.training, **still)
-    return dataclasses.replace(config, training=training)
+    rates = ("learning_rate", "matrix_learning_rate", "tokenizer_learning_rate")
+    return config.change(training=dict.fromkeys(rates, 0.0))
 
 
 def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:

@@ -50,12 +50,8 @@ def configuration(size: str, dropout: float | None, acceptance_share: float | No
     """A size by name, its dropouts and its share of deciding steps replaced unless None."""
     config = SIZES[size]
     if acceptance_share is not None:
-        training = dataclasses.replace(config.training, acceptance_share=acceptance_share)
-        config = dataclasses.replace(config, training=training)
-    if dropout is None:
-        return config
-    model = dataclasses.replace(config.model, dropout=dropout, attention_dropout=dropout)
-    return dataclasses.replace(config, model=model)
+        config = config.change(training={"acceptance_share": acceptance_share})
+    return config if dropout is None else config.change(model={"dropout": dropout, "attention_dropout": dropout})
 
 
 def text_ids() -> tuple[Any, Any, int]:
@@ -129,11 +125,9 @@ def speak_step(config: RunConfig, device: str = "cpu", rate: float | None = None
 
 def gumbel_step(config: RunConfig, device: str = "cpu", rate: float = 0.2, prior: float = 0.2) -> Step:
     """The step of dtp-gumbel at the same size, boundaries drawn at `rate`."""
-
     from speak_neuro.training.fit import train_step
 
-    tokenizer = dataclasses.replace(config.tokenizer, kind="dtp-gumbel", prior=prior)
-    trainer = trainer_of(dataclasses.replace(config, tokenizer=tokenizer), device)
+    trainer = trainer_of(config.change(tokenizer={"kind": "dtp-gumbel", "prior": prior}), device)
     segmenter = trainer.system.segmenter
     bias = segmenter.predictor.contract.bias
     set_rate(trainer, bias, rate, lambda ids, hidden: segmenter.predict(ids, hidden, False).logit.sigmoid())

@@ -25,7 +25,6 @@ The JSON is written after every system and seed; with --resume those that it has
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -225,7 +224,7 @@ def trainer_of(config: RunConfig, text: Text, seed: int) -> Trainer:
     from speak_neuro.systems.system import System
     from speak_neuro.training.trainer import Trainer
 
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+    config = config.change(training={"seed": seed})
     torch.manual_seed(seed)
     system = System(config, len(text.alphabet), text.alphabet)
     return Trainer.create(system, config.training, text.ids, text.proxy(config))

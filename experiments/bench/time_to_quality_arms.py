@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,25 +86,21 @@ def read(folder: Path | None, characters: int) -> Text:
 
 def build_arms(preset: RunConfig, name: str, system: str, steps: int, wanted: Sequence[str]) -> dict[str, RunConfig]:
     """The wanted arms' configurations, but for the seed; `name` is the preset's."""
-    tokenizer = dataclasses.replace(preset.tokenizer, kind=system.removesuffix(STARTED))
-    preset = dataclasses.replace(preset, tokenizer=tokenizer)
+    preset = preset.change(tokenizer={"kind": system.removesuffix(STARTED)})
 
     def changed(config: RunConfig, length: int, **training: Any) -> RunConfig:
         values = {"steps": length, "warmup": min(config.training.warmup, length // 4), **training}
         if system.endswith(STARTED):
             values["exemplar_steps"] = length // 10
-        return dataclasses.replace(config, training=dataclasses.replace(config.training, **values))
+        return config.change(training=values)
 
-    def post(config: RunConfig) -> RunConfig:
-        return dataclasses.replace(config, model=dataclasses.replace(config.model, norm="post"))
-
-    former = with_adam(preset, name)
+    former, post = with_adam(preset, name), {"norm": "post"}
     arms = {
-        "adam": changed(post(former), steps, precision="float32"),
-        "adam-bf16": changed(post(former), steps),
+        "adam": changed(former.change(model=post), steps, precision="float32"),
+        "adam-bf16": changed(former.change(model=post), steps),
         **{arm: changed(preset, steps // part) for arm, part in RECIPE.items()},
         "but-adam": changed(former, steps, learning_rate=4e-3, clip=1.0),
-        "but-post": changed(post(preset), steps),
+        "but-post": changed(preset.change(model=post), steps),
         **{arm: changed(preset, steps, **values) for arm, values in ABLATIONS.items()},
     }
     return {arm: arms[arm] for arm in wanted}

@@ -15,7 +15,6 @@ The JSON is written after every run; with --resume the runs that it has are left
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,18 +83,18 @@ def configured(arguments: argparse.Namespace, arm: str, seed: int) -> RunConfig:
     """The preset with the information drive, as the comparison at equal tokens has it."""
     preset = PRESETS[arguments.preset]
     mode = "hard" if arm == "hard" else "gated"
-    training = dataclasses.replace(
-        preset.training,
-        steps=arguments.steps,
-        warmup=min(preset.training.warmup, arguments.steps // 4),
-        seed=seed,
-        drive="information",
-        target_sf=arguments.target_sf,
-        entropy_share=arguments.entropy_share,
-        tokenizer_learning_rate=2e-3,
+    return preset.change(
+        neuron={"decay": 1.0, "reset_scale": 1.0, "reset_mode": mode},
+        training={
+            "steps": arguments.steps,
+            "warmup": min(preset.training.warmup, arguments.steps // 4),
+            "seed": seed,
+            "drive": "information",
+            "target_sf": arguments.target_sf,
+            "entropy_share": arguments.entropy_share,
+            "tokenizer_learning_rate": 2e-3,
+        },
     )
-    neuron = dataclasses.replace(preset.neuron, decay=1.0, reset_scale=1.0, reset_mode=mode)
-    return dataclasses.replace(preset, neuron=neuron, training=training)
 
 
 def train(config: RunConfig, arm: str, texts: Sequence[str], arguments: argparse.Namespace) -> dict[str, Any]:

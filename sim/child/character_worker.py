@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.sim.child.worker import Arrays, main
-from speak_neuro.sim.job import CONSTANTS, groups, steps_done
+from speak_neuro.sim.job import CONSTANTS, groups
 
 
 def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> dict[str, npt.NDArray[Any]]:
@@ -34,15 +33,8 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
         for lane, row in enumerate(rows):
             events[: length[row], lane] = job["ids"][begin[row] : begin[row + 1]] + 1
         built = character_network(events, job["tables"], constants)
-        guard.run_guarded(
-            built.entry,
-            built.models,
-            built.steps,
-            deadline=deadline,
-            on_poll=functools.partial(steps_done, steps_before, steps, built.counter, on_step),
-        )
+        found = guard.run_part(built, deadline=deadline, before=steps_before, steps=steps, on_step=on_step)["spikes"]
         steps_before += steps
-        found = built.recordings()["spikes"]
         for lane, row in enumerate(rows):
             spikes[begin[row] : begin[row + 1]] = found[: length[row], lane]
     return {"spikes": spikes}

@@ -20,7 +20,7 @@ from lava.proc.dense.process import Dense
 from lava.utils.weightutils import SignMode
 
 from speak_neuro.common.array_types import Array
-from speak_neuro.sim.child.network import GRADED, Network, _network, gated_neurons
+from speak_neuro.sim.child.network import GRADED, Network, gated_neurons, recorded
 from speak_neuro.sim.processes.array_source.process import ArraySource, ArraySourceInt32
 from speak_neuro.sim.processes.neuron_layer.process import NeuronLayer, NeuronLayerFixed
 from speak_neuro.sim.processes.recorder.process import Recorder, RecorderModel
@@ -39,7 +39,7 @@ def fixed_neuron_network(current: Array, gate: Array, constants: Mapping[str, An
     neuron = gated_neurons(current.shape[1], constants, integers=True)
     source.s_out.connect(neuron.x_in)
     source.g_out.connect(neuron.g_in)
-    return _network(neuron, [source], {}, len(current), dtype=np.int32, models=MODELS)
+    return recorded(neuron, [source], {}, len(current), dtype=np.int32, models=MODELS)
 
 
 def fixed_readout_network(
@@ -64,4 +64,4 @@ def fixed_readout_network(
         connection.a_out.connect(ports[port])
         dense.append(connection)
         outputs[("current", "gate_logit")[port]].append(connection.a_out)
-    return _network(neuron, [source, *dense], outputs, steps, dtype=np.int32, models=MODELS)
+    return recorded(neuron, [source, *dense], outputs, steps, dtype=np.int32, models=MODELS)

@@ -8,6 +8,7 @@ before a deadline. At the end, good or bad, the actors are ended and the shared 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import queue
 import time
@@ -20,6 +21,8 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
+
+from speak_neuro.sim.job import steps_done
 
 POLL_SECONDS = 0.002
 LAST_WORDS_SECONDS = 1.0
@@ -162,6 +165,14 @@ def run_guarded(
         return time.perf_counter() - started
     finally:
         runtime.end()
+
+
+def run_part(built: Any, *, deadline: float, before: int, steps: int, on_step: Callable[[int], None]) -> dict[str, Any]:
+    """What the recorders of a network saw that has a part of a job's sequences; progress as `steps_done` has it."""
+    on_poll = functools.partial(steps_done, before, steps, built.counter, on_step)
+    run_guarded(built.entry, built.models, built.steps, deadline=deadline, on_poll=on_poll)
+    recordings: dict[str, Any] = built.recordings()
+    return recordings
 
 
 def _children() -> list[int]:

@@ -28,16 +28,9 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
     before = 0
     for start in range(0, sequences, lanes):
         built = LayerNetwork(job, inputs[:, start : start + lanes], inputs.dtype.kind == "i")
-        offset, counter = before, built.counter
-        guard.run_guarded(
-            built.entry,
-            built.models,
-            built.steps,
-            deadline=deadline,
-            on_poll=lambda offset=offset, counter=counter: on_step(offset + int(counter[0])),  # type: ignore[misc]
-        )
+        found = guard.run_part(built, deadline=deadline, before=before, steps=built.steps, on_step=on_step)
         before += built.steps
-        for name, values in built.recordings().items():
+        for name, values in found.items():
             parts.setdefault(name, []).append(values)
     return {name: np.concatenate(values, axis=1) for name, values in parts.items()}
 

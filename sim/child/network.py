@@ -86,7 +86,7 @@ def neuron_network(
     source = ArraySource(data=current, second=gate_logit)
     source.s_out.connect(neuron.x_in)
     source.g_out.connect(neuron.g_in)
-    return _network(neuron, [source], {}, steps)
+    return recorded(neuron, [source], {}, steps)
 
 
 def readout_network(
@@ -106,10 +106,10 @@ def readout_network(
         source.s_out.connect(readout.s_in)
         readout.a_out.connect(port)
     outputs = {"current": [dense[0].a_out], "gate_logit": [dense[1].a_out]}
-    return _network(neuron, [source, *dense], outputs, steps)
+    return recorded(neuron, [source, *dense], outputs, steps)
 
 
-def _network(
+def recorded(
     neuron: Any,
     others: list[Any],
     outputs: dict[str, list[Any]],
@@ -117,10 +117,12 @@ def _network(
     *,
     dtype: Any = np.float32,
     models: Mapping[type, type] = MODELS,
+    potential: bool = True,
 ) -> Network:
     """Attach the recorders; the neuron waits for its inputs, and the run is longer by as much.
 
-    An output port, or several whose values are added, is recorded under each name of `outputs`, as is the potential.
+    An output port, or several whose values are added, is recorded under each name of `outputs`, as are the spikes and,
+    where it is wanted, the potential.
     """
     lanes = neuron.s_out.shape[0]
     neuron.proc_params.overwrite("onset", aligned_latency(neuron))
@@ -129,7 +131,7 @@ def _network(
     recorders = {}
     for name, ports, kind in [
         ("spikes", [neuron.s_out], np.int8),
-        ("membrane", [neuron.u_out], dtype),
+        *([("membrane", [neuron.u_out], dtype)] if potential else []),
         *((name, ports, dtype) for name, ports in outputs.items()),
     ]:
         data = shared((steps, lanes), kind)

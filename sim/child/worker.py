@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import functools
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speak_neuro.errors import SpeakError
-from speak_neuro.sim.job import CONSTANTS, INTEGERS, steps_done
+from speak_neuro.sim.job import CONSTANTS, INTEGERS
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Simulate = Callable[[Arrays, float, Callable[[int], None]], dict[str, npt.NDArray[Any]]]
@@ -59,16 +58,10 @@ def simulate(job: Arrays, deadline: float, on_step: Callable[[int], None]) -> di
         group = slice(start, min(start + int(job["lanes"]), sequences))
         steps = int(job["length"][group].max())
         built = _build(job, steps, group)
-        guard.run_guarded(
-            built.entry,
-            built.models,
-            built.steps,
-            deadline=deadline,
-            on_poll=functools.partial(steps_done, steps_before, steps, built.counter, on_step),
-        )
+        found = guard.run_part(built, deadline=deadline, before=steps_before, steps=steps, on_step=on_step)
         steps_before += steps
         real = np.arange(steps)[:, None] < job["length"][group]
-        for name, values in built.recordings().items():
+        for name, values in found.items():
             whole = result.setdefault(name, np.zeros((positions, sequences), dtype=values.dtype))
             whole[:steps, group] = np.where(real, values, 0)
     return result

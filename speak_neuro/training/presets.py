@@ -83,20 +83,18 @@ COMPARE = RunConfig(
 )
 
 # The same at a size of which two cores train a run in a quarter of an hour.
-COMPARE_CPU = dataclasses.replace(
-    COMPARE,
-    model=dataclasses.replace(COMPARE.model, width=128, inner=512, shortened_layers=4),
-    training=dataclasses.replace(
-        COMPARE.training,
-        steps=2000,
-        batch=16,
-        window=256,
-        warmup=100,
-        temperature=1.0,
-        proxy_steps=0,  # a quiet start costs more than it gives where there is so little time to leave it
-        evaluate_every=200,
-        evaluate_characters=20_000,
-    ),
+COMPARE_CPU = COMPARE.change(
+    model={"width": 128, "inner": 512, "shortened_layers": 4},
+    training={
+        "steps": 2000,
+        "batch": 16,
+        "window": 256,
+        "warmup": 100,
+        "temperature": 1.0,
+        "proxy_steps": 0,  # a quiet start costs more than it gives where there is so little time to leave it
+        "evaluate_every": 200,
+        "evaluate_characters": 20_000,
+    },
 )
 
 # Dynamic token pooling's Hourglass of Table 1.
@@ -161,16 +159,9 @@ ADAM_RATES = {**dict.fromkeys(PRESETS, 1e-3), "gpu": 5e-4, "paper": 2.5e-4}
 
 def with_adam(config: RunConfig, preset: str) -> RunConfig:
     """`config` trained by DTP's optimiser: one Adam for all, at the preset's rate for it."""
-    training = dataclasses.replace(
-        config.training,
-        optimiser="adam",
-        learning_rate=ADAM_RATES[preset],
-        beta2=0.999,
-        schedule="cosine",
-        cooldown=1.0,
-        clip=0.25,
-    )
-    return dataclasses.replace(config, training=training)
+    rate = ADAM_RATES[preset]
+    adam = {"optimiser": "adam", "learning_rate": rate, "beta2": 0.999, "schedule": "cosine", "cooldown": 1.0}
+    return config.change(training={**adam, "clip": 0.25})
 
 
 DTP_TEST_CHARACTERS = 500 * 16 * 512
@@ -180,34 +171,28 @@ DTP_TEST_CHARACTERS = 500 * 16 * 512
 def faithful(config: RunConfig, preset: str) -> RunConfig:
     """The letter of the paper where it trains at all (docs/equations.md lists the rest), and for the systems it is
     compared with what their published code does (docs/systems.md)."""
-    config = with_adam(config, preset)
-    model = dataclasses.replace(config.model, norm="post")
+    config = with_adam(config, preset).change(model={"norm": "post"})
     if not config.is_speak:
-        return dataclasses.replace(
-            config,
-            model=model,
-            tokenizer=dataclasses.replace(config.tokenizer, double_sigmoid=True, sample_at_evaluation=True),
-            training=dataclasses.replace(config.training, test_characters=DTP_TEST_CHARACTERS),
+        return config.change(
+            tokenizer={"double_sigmoid": True, "sample_at_evaluation": True},
+            training={"test_characters": DTP_TEST_CHARACTERS},
         )
-    return dataclasses.replace(
-        config,
-        model=model,
-        neuron=dataclasses.replace(config.neuron, reset_mode="gated", decay=1.0, gain=1.0, reset_scale=0.8),
-        training=dataclasses.replace(
-            config.training,
-            drive="proxy",
-            target_sf=0.0,
-            entropy_share=0.2,
-            neuron_loss="membrane",
-            acceptance="literal",
-            acceptance_share=1.0,
-            learn_mixes=True,
-            rest_term=True,
-            reset_loss_on="all",
-            reset_positive_weight=1.0,
-            rate_limit=0.0,
-            token_price=0.0,
-            proxy_steps=0,
-            exemplar_steps=0,
-        ),
+    return config.change(
+        neuron={"reset_mode": "gated", "decay": 1.0, "gain": 1.0, "reset_scale": 0.8},
+        training={
+            "drive": "proxy",
+            "target_sf": 0.0,
+            "entropy_share": 0.2,
+            "neuron_loss": "membrane",
+            "acceptance": "literal",
+            "acceptance_share": 1.0,
+            "learn_mixes": True,
+            "rest_term": True,
+            "reset_loss_on": "all",
+            "reset_positive_weight": 1.0,
+            "rate_limit": 0.0,
+            "token_price": 0.0,
+            "proxy_steps": 0,
+            "exemplar_steps": 0,
+        },
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def train_locked(arguments: argparse.Namespace, folder: Path, ranks: Ranks, devi
     with ranks.agreed():
         run, config = settings(arguments, folder)
         precision = choose_precision(config.training.precision, device)
-        config = replace(config, training=replace(config.training, precision=precision))  # config.json tells which
+        config = config.change(training={"precision": precision})  # config.json tells which
         ranks.check_batch(config.training.batch)
     data = prepare(arguments, folder, run, config, ranks, device)
     if ranks.first:
