@@ -21,7 +21,6 @@ from speak_neuro.export.files.trace_file import Trace
 from speak_neuro.neuron.integer import DECAY_ONE, IntegerNeuron, IntegerRun
 from speak_neuro.neuron.reference import gated_lif_run
 from speak_neuro.sim.fixed.levels import (
-    UNBOUNDED,
     FixedLevel,
     describe,
     fixed_level,
@@ -29,9 +28,9 @@ from speak_neuro.sim.fixed.levels import (
     input_unit,
     simulate_fixed,
 )
-from speak_neuro.sim.parity.compare import CONTEXT_CHARACTERS, LISTED_DIFFERENCES, Parity, difference_at, printable
+from speak_neuro.sim.parity.compare import CONTEXT_CHARACTERS, UNBOUNDED, Parity, listed, printable
 from speak_neuro.sim.parity.levels import Level, LevelRun
-from speak_neuro.sim.parity.rounding import Judgement, judge
+from speak_neuro.sim.parity.rounding import judge
 
 
 def add_fixed(parity: Parity, exported: ExportedNeuron, trace: Trace, **options: Any) -> Parity:
@@ -130,25 +129,13 @@ def against_float(found: FixedLevel, exported: ExportedNeuron, trace: Trace) -> 
         "worst_current_error": float(errors.max(initial=0.0)),
         "current_error_bound": float(found.current_bound[valid & (found.current_bound < UNBOUNDED)].max(initial=0.0)),
         "payloads_cut": int(found.cut.sum()),
-        **_listed(judgement, trace, run, differs),
+        **listed(trace, run, judgement, differs),
     }, run
 
 
 def _gate_differs(run: LevelRun, exported: ExportedNeuron, trace: Trace) -> BoolArray:
     threshold = exported.gate_threshold[0]
     return np.asarray(trace.valid & ((run.gate_logit > threshold) != (trace.gate_logit > threshold)))
-
-
-def _listed(judgement: Judgement, trace: Trace, run: LevelRun, differs: BoolArray) -> dict[str, Any]:
-    kinds = [("within rounding", judgement.explained), ("follows an earlier one", judgement.consequent)]
-    listed = []
-    every = np.argwhere(differs)
-    for row, position in every[:LISTED_DIFFERENCES]:
-        kind = next((name for name, mask in kinds if mask[row, position]), "not explained")
-        bound = float(judgement.bounds["membrane"][row, position])
-        entry = difference_at(trace, run.spikes.astype(bool), run.membrane, int(row), int(position))
-        listed.append({**entry, "bound": bound if bound < UNBOUNDED else None, "kind": kind})
-    return {"differences": listed, "differences_listed": f"{len(listed)} of {len(every)}"}
 
 
 def against_reference(found: FixedLevel, trace: Trace, got: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:

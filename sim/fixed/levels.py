@@ -21,13 +21,12 @@ from speak_neuro.neuron.integer import IntegerRun, Part, integer_readout, intege
 from speak_neuro.sim.fixed.quantize import FixedNeuron, fix_current, fix_neuron, number_format
 from speak_neuro.sim.fixed.quantize_readout import FixedReadout, fix_readout
 from speak_neuro.sim.job import INTEGERS
+from speak_neuro.sim.parity.compare import UNBOUNDED
 from speak_neuro.sim.parity.levels import DENSE_WEIGHTS, LANES, Level, LevelRun, check_same_neuron, simulate_rows
 from speak_neuro.sim.parity.rounding import readout_bounds
 
 CHUNK = 2**24
 """Features that are turned into graded spikes at a time."""
-UNBOUNDED = 1e30
-"""Stands for no bound, where a value was cut; an infinity would turn into NaN on its way."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from speak_neuro.sim.parity.rounding import Judgement, judge
 SCHEMA_VERSION = 1
 CONTEXT_CHARACTERS = 24
 LISTED_DIFFERENCES = 1000
+UNBOUNDED = 1e30
+"""Stands for no bound, where a value was cut; an infinity would turn into NaN on its way."""
 
 
 @dataclass(frozen=True)
@@ -123,18 +125,7 @@ def _exact(trace: Trace, spikes: BoolArray, membrane: npt.NDArray[np.float32]) -
 
 def _rounding(trace: Trace, run: LevelRun, judgement: Judgement, strict: bool) -> dict[str, Any]:
     """The readout level's own fields: what differs, by how much, and whether rounding accounts for it."""
-    spikes = run.spikes.astype(bool)
-    kinds = {
-        "within rounding": judgement.explained,
-        "follows an earlier one": judgement.consequent,
-        "not explained": judgement.unexplained,
-    }
-    differs = np.argwhere(np.logical_or.reduce(list(kinds.values())))
-    listed = []
-    for row, position in differs[:LISTED_DIFFERENCES]:
-        kind = next(name for name, mask in kinds.items() if mask[row, position])
-        place = difference_at(trace, spikes, run.membrane, row, position)
-        listed.append({**place, "bound": float(judgement.bounds["membrane"][row, position]), "kind": kind})
+    differs = judgement.explained | judgement.consequent | judgement.unexplained
     valid = trace.valid
     quantities = {}
     for name, got in (("current", run.current), ("gate_logit", run.gate_logit)):
@@ -145,16 +136,27 @@ def _rounding(trace: Trace, run: LevelRun, judgement: Judgement, strict: bool) -
             "outside_bound": int(judgement.outside[name].sum()),
         }
     return {
-        "passed": judgement.passed and not (strict and len(differs)),
+        "passed": judgement.passed and not (strict and differs.any()),
         "explained": int(judgement.explained.sum()),
         "consequent": int(judgement.consequent.sum()),
         "unexplained": int(judgement.unexplained.sum()),
         "gate_differences": int(judgement.gates.sum()),
         "membrane_outside_bound": int(judgement.outside["membrane"].sum()),
         "quantities": quantities,
-        "differences": listed,
-        "differences_listed": f"{len(listed)} of {len(differs)}",
+        **listed(trace, run, judgement, differs),
     }
+
+
+def listed(trace: Trace, run: LevelRun, judgement: Judgement, differs: BoolArray) -> dict[str, Any]:
+    """The first of the positions (B, L) that differ, each with what it is of; no bound where a value was cut."""
+    kinds = {"within rounding": judgement.explained, "follows an earlier one": judgement.consequent}
+    found, every = [], np.argwhere(differs)
+    for row, position in every[:LISTED_DIFFERENCES].tolist():
+        kind = next((name for name, mask in kinds.items() if mask[row, position]), "not explained")
+        bound = float(judgement.bounds["membrane"][row, position])
+        place = difference_at(trace, run.spikes.astype(bool), run.membrane, row, position)
+        found.append({**place, "bound": bound if bound < UNBOUNDED else None, "kind": kind})
+    return {"differences": found, "differences_listed": f"{len(found)} of {len(every)}"}
 
 
 def difference_at(
