@@ -38,6 +38,7 @@ from speak_neuro.errors import SpeakError
 from speak_neuro.export.files.neuron_file import (
     ExportedNeuron,
     check_graph,
+    constants_of,
     exported_of,
     graph_metadata,
     neuron_graph,
@@ -156,16 +157,7 @@ def read_folded(path: str | os.PathLike[str]) -> Folded:
     try:
         nodes = graph.nodes
         taps = np.stack([np.asarray(nodes[f"tap_{delay:02d}"].weight) for delay in range(context)])
-        neuron = nodes["neuron"]
-        constants = {
-            "decay": neuron.decay,
-            "gain": neuron.gain,
-            "threshold": neuron.v_threshold,
-            "reset_potential": neuron.v_reset,
-            "reset_scale": neuron.reset_scale,
-            "gate_threshold": neuron.gate_threshold,
-        }
-        folded = Folded.of(taps, constants, graph_metadata(graph))
+        folded = Folded.of(taps, constants_of(nodes["neuron"]), graph_metadata(graph))
         expected = folded_graph(folded)
         same = sorted(map(tuple, graph.edges)) == expected.edges and set(nodes) == set(expected.nodes)
         same &= all(type(nodes[name]) is type(node) for name, node in expected.nodes.items())

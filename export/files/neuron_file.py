@@ -78,25 +78,17 @@ class ExportedNeuron:
 
     def parameters(self) -> NeuronParameters:
         """The constants for the numpy reference. The mode is `gated`: a file states other modes by constant gates."""
-        return NeuronParameters(
-            decay=self.decay,
-            gain=self.gain,
-            threshold=self.threshold,
-            reset_potential=self.reset_potential,
-            reset_scale=self.reset_scale,
-        )
+        return NeuronParameters(**{name: getattr(self, name) for name in CONSTANTS})
 
 
 def neuron_node(exported: ExportedNeuron) -> nir_node.GatedResetLIF:
     """The neuron alone, without its readout."""
-    return nir_node.GatedResetLIF(
-        decay=exported.decay,
-        gain=exported.gain,
-        v_threshold=exported.threshold,
-        v_reset=exported.reset_potential,
-        reset_scale=exported.reset_scale,
-        gate_threshold=exported.gate_threshold,
-    )
+    return nir_node.GatedResetLIF(*(getattr(exported, name) for name in NEURON_FIELDS))
+
+
+def constants_of(node: Any) -> dict[str, Any]:
+    """The inverse: a node's fields by our names."""
+    return {name: getattr(node, field) for name, field in zip(NEURON_FIELDS, nir_node.FIELDS, strict=True)}
 
 
 def neuron_graph(exported: ExportedNeuron, metadata: Mapping[str, str | int | float] | None = None) -> nir.NIRGraph:
@@ -251,16 +243,8 @@ def exported_of(path: str | os.PathLike[str], graph: Any) -> ExportedNeuron:
             f"{path}: node {names[2]} has a constant gate or the shape of a picture; allowed: (N,) and lanes"
         )
     try:
-        exported = ExportedNeuron(
-            weight=np.asarray(readout.weight),
-            bias=np.asarray(readout.bias),
-            decay=neuron.decay,
-            gain=neuron.gain,
-            threshold=neuron.v_threshold,
-            reset_potential=neuron.v_reset,
-            reset_scale=neuron.reset_scale,
-            gate_threshold=neuron.gate_threshold,
-        )
+        weight, bias = np.asarray(readout.weight), np.asarray(readout.bias)
+        exported = ExportedNeuron(weight, bias, **constants_of(neuron))
     except ValueError as error:
         raise SpeakError(f"{path}: {error}") from error
     return replace(exported, metadata=graph_metadata(graph))

@@ -35,6 +35,7 @@ from speak_neuro.errors import SpeakError
 
 SPEC_VERSION = 2
 FIELDS = ("decay", "gain", "v_threshold", "v_reset", "reset_scale", "gate_threshold")
+"""In the order of the constants of `neuron.reference`, and the gate's threshold."""
 
 
 @dataclass(eq=False)

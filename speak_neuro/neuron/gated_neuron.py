@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 import snntorch
@@ -20,9 +20,6 @@ from speak_neuro.neuron.backends import backends
 from speak_neuro.neuron.reference import CONSTANTS, NeuronParameters
 from speak_neuro.neuron.resets import RESETS
 from speak_neuro.neuron.surrogates import SpikeGradient, spike, with_surrogate
-
-if TYPE_CHECKING:
-    pass
 
 Value = float | Sequence[float] | Tensor
 GateLearning = Literal["straight-through", "own-loss"]
