@@ -44,15 +44,27 @@ def _at(layer: Neurons, expected: LayerRun, found: LayerRun, place: tuple[int, i
     }
 
 
+def _exact(layer: Any, name: str, expected: LayerRun, found: LayerRun) -> dict[str, Any]:
+    """A layer's counts, and the first place where it differs in any bit."""
+    different = (expected.spikes != found.spikes) | (expected.membrane != found.membrane)
+    first = _at(layer, expected, found, _first(different)) if different.any() else None
+    return {"name": name, **_counts(expected, found), "first": first}
+
+
+def _all_exact(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "layers": layers,
+        "passed": all(row["spike_mismatches"] == 0 and row["membrane_mismatches"] == 0 for row in layers),
+    }
+
+
 def neuron_level(network: Network, runs: Mapping[str, LayerRun], lava: Mapping[str, LayerRun]) -> dict[str, Any]:
     layers = []
     for name in network.neurons():
         layer, expected, found = network.layers[name], runs[name], lava[name]
         assert isinstance(layer, Neurons)
-        row: dict[str, Any] = {"name": name, **_counts(expected, found), "first": None}
-        different = (expected.spikes != found.spikes) | (expected.membrane != found.membrane)
-        if different.any():
-            row["first"] = _at(layer, expected, found, _first(different))
+        row = _exact(layer, name, expected, found)
+        if row["first"]:
             own = _by_equation(layer, expected.input)
             follows = (own.spikes == found.spikes).all() and (own.membrane == found.membrane).all()
             row["first"]["cause"] = (
@@ -61,10 +73,7 @@ def neuron_level(network: Network, runs: Mapping[str, LayerRun], lava: Mapping[s
                 else "Lava does not follow the node's equation: please report it"
             )
         layers.append(row)
-    return {
-        "layers": layers,
-        "passed": all(r["spike_mismatches"] == 0 and r["membrane_mismatches"] == 0 for r in layers),
-    }
+    return _all_exact(layers)
 
 
 def _by_equation(layer: Neurons, inputs: Array) -> LayerRun:
@@ -148,21 +157,9 @@ def fixed_level(
 ) -> dict[str, Any]:
     layers = []
     for name in fixed.network.neurons():
-        layer = fixed.network.layers[name]
-        assert isinstance(layer, Neurons)
-        row: dict[str, Any] = {
-            "name": name,
-            **_counts(expected[name], lava[name]),
-            "first": None,
-            **fixed.formats[name],
-        }
+        row = _exact(fixed.network.layers[name], name, expected[name], lava[name]) | fixed.formats[name]
         row["float_agreement"] = float((expected[name].spikes == runs[name].spikes).mean())
-        different = (expected[name].spikes != lava[name].spikes) | (expected[name].membrane != lava[name].membrane)
-        if different.any():
-            row["first"] = _at(layer, expected[name], lava[name], _first(different))
+        if row["first"]:
             row["first"]["cause"] = "Lava does not follow the integer reference: please report it"
         layers.append(row)
-    return {
-        "layers": layers,
-        "passed": all(r["spike_mismatches"] == 0 and r["membrane_mismatches"] == 0 for r in layers),
-    }
+    return _all_exact(layers)
