@@ -125,7 +125,7 @@ ENGLISH_NAMES = tuple(name for name in BRANCHES if name != "fixed")
 LONG_NAMES = ("dtp-unigram", "hnet", "speak")
 WORD_FLAGS = BRANCH_FLAGS.replace("--target-sf 4", "--target-sf 5.9")
 WORD_NAMES = ("whitespace", "dtp-unigram", "speak")
-LANGUAGE_NAMES = ("dtp-unigram", "fixed", "speak")
+LANGUAGE_NAMES = ("dtp-unigram", "fixed", "speak", "speak-smooth")
 OWN_FLAGS = "--learning-rate 0.0024 --matrix-learning-rate 0.006 --tokenizer-learning-rate 0.0006 --warmup 30"
 """A branch begins where the common rates came to zero: at the full rates it would first unlearn what it was given."""
 LONG_FLAGS = "--learning-rate 0.0048 --matrix-learning-rate 0.012 --tokenizer-learning-rate 0.0012 --warmup 30"

@@ -16,7 +16,7 @@ Suites, each a folder of run folders below --out, with preset `compare` but for 
                 (mixture.py), then each system alone from these common weights, with three seeds
     branch-long         the same common weights, then the best three alone for twice as many steps, at higher rates
     branch-words        as branch, SPEAK and dtp-unigram at the 5.9 characters per token of white space
-    branch-languages    as branch with SPEAK, dtp-unigram and fixed lengths on --data's folders fi, he, vi and zh
+    branch-languages    the same with SPEAK, dtp-unigram and fixed lengths on --data's folders fi, he, vi and zh
 
 A finished run is left alone, one that was stopped goes on. Runs with the same data share one exemplar of each size.
 """
