@@ -30,7 +30,7 @@ from step_setup import SIZES, configuration, gumbel_step, prepare, speak_step
 from speak_neuro.common.command import run_command
 from speak_neuro.common.provenance import write_result
 from speak_neuro.common.timing import in_turns
-from speak_neuro.config import RunConfig
+from speak_neuro.config import ENCODERS, RunConfig
 from speak_neuro.errors import SpeakError
 
 RATE = 0.2
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--drive", choices=("proxy", "information"), default="proxy", help="SPEAK's drive (default: %(default)s)"
     )
+    parser.add_argument("--encoder", choices=sorted(ENCODERS), help="SPEAK's encoder (default: each size's own)")
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--memory-of", nargs=2, metavar=("SYSTEM", "SIZE"), help=argparse.SUPPRESS)
@@ -103,6 +104,7 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "batch": config.training.batch,
         "window": config.training.window,
         "dropout": config.model.dropout,
+        "encoder": config.tokenizer.encoder,
         "drive": config.training.drive,
         "acceptance_share": config.training.acceptance_share,
         "precision": config.training.precision,
@@ -131,8 +133,10 @@ def systems(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_size(size: str, arguments: argparse.Namespace) -> RunConfig:
-    """A size with what the arguments say of dropout, acceptance and drive."""
+    """A size with what the arguments say of dropout, acceptance, encoder and drive."""
     config = configuration(size, arguments.dropout, arguments.acceptance_share)
+    if arguments.encoder:
+        config = dataclasses.replace(config, tokenizer=dataclasses.replace(config.tokenizer, encoder=arguments.encoder))
     if arguments.drive == "proxy":
         return config
     return config.change(
@@ -165,7 +169,7 @@ def peak_memory(system: str, size: str, arguments: argparse.Namespace) -> float:
 
 def memory_in_its_own_process(system: str, size: str, arguments: argparse.Namespace) -> float:
     flags = ["--memory-of", system, size, "--threads", str(arguments.threads), "--device", arguments.device]
-    for name in ("acceptance_share", "dropout", "drive"):
+    for name in ("acceptance_share", "dropout", "encoder", "drive"):
         if (value := getattr(arguments, name)) is not None:
             flags += [f"--{name.replace('_', '-')}", str(value)]
     done = subprocess.run([sys.executable, __file__, *flags], stdout=subprocess.PIPE, text=True, check=True)
