@@ -136,7 +136,7 @@ def of_size(size: str, arguments: argparse.Namespace) -> RunConfig:
     """A size with what the arguments say of dropout, acceptance, encoder and drive."""
     config = configuration(size, arguments.dropout, arguments.acceptance_share)
     if arguments.encoder:
-        config = dataclasses.replace(config, tokenizer=dataclasses.replace(config.tokenizer, encoder=arguments.encoder))
+        config = config.change(tokenizer={"encoder": arguments.encoder})
     if arguments.drive == "proxy":
         return config
     return config.change(
