@@ -122,7 +122,7 @@ LANGUAGE_BRANCHES = {
     "zh": "--target-sf 2 --exemplar-vocabulary 5000 --fixed-length 2",
 }
 ENGLISH_NAMES = tuple(name for name in BRANCHES if name != "fixed")
-LONG_NAMES = ("dtp-unigram", "hnet", "speak")
+LONG_NAMES = ("dtp-unigram", "dtp-entropy", "magnet-started", "hnet", "speak")
 WORD_FLAGS = BRANCH_FLAGS.replace("--target-sf 4", "--target-sf 5.9")
 WORD_NAMES = ("whitespace", "dtp-unigram", "speak")
 LANGUAGE_NAMES = ("dtp-unigram", "fixed", "speak", "speak-smooth")

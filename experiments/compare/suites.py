@@ -14,7 +14,7 @@ Suites, each a folder of run folders below --out, with preset `compare` but for 
     cpu         preset `compare-cpu`: every system; SPEAK and MAGNET, which here begins as dtp-unigram, with three seeds
     branch      preset `compare-cpu`, all at 4 characters per token: a language model trained behind each system in turn
                 (mixture.py), then each system alone from these common weights, with three seeds
-    branch-long         the same common weights, then the best three alone for twice as many steps, at higher rates
+    branch-long         the same common weights, then five systems alone for twice as many steps, at higher rates
     branch-words        as branch, SPEAK and dtp-unigram at the 5.9 characters per token of white space
     branch-languages    the same with SPEAK, dtp-unigram and fixed lengths on --data's folders fi, he, vi and zh
 
