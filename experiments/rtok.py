@@ -15,7 +15,7 @@ from pathlib import Path
 
 from speak_neuro.common.command import run_command
 from speak_neuro.common.settings import add_flags, override
-from speak_neuro.rtok.config import DEFAULTS, RTokConfig, faithful
+from speak_neuro.rtok.config import DEFAULTS, RTokConfig, ahead
 from speak_neuro.training.checks import add_run_flags, check_folder
 from speak_neuro.training.run_lock import locked
 
@@ -62,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="speak: the tokenizer of this folder, as mimicry.py --save leaves it, with its neuron and encoder",
     )
     parser.add_argument(
-        "--faithful",
+        "--ahead",
         action="store_true",
-        help="speak: the paper's tokenizer (linear encoder, tanh, L_mem, no leak); flags still override it",
+        help="speak: a window that reads four characters ahead, by the spikes' likelihood, in the place of the paper's "
+        "tokenizer: more of the cuts in words, a lower score on UNER; flags still override it",
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/rtok-TASK-TOKENIZER-SEED)")
     add_run_flags(parser)
@@ -89,7 +90,7 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     from speak_neuro.rtok.tokenizers.baselines import check_name
 
     defaults = DEFAULTS[arguments.task]
-    seed = override(faithful(defaults) if arguments.faithful else defaults, arguments).training.seed
+    seed = override(ahead(defaults) if arguments.ahead else defaults, arguments).training.seed
     return Path("runs") / f"rtok-{arguments.task}-{check_name(arguments.tokenizer)}-{seed}"
 
 

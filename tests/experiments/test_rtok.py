@@ -56,7 +56,7 @@ def rtok(encoder: Path) -> Rtok:
 @pytest.fixture(scope="module")
 def speak_run(rtok: Rtok, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "speak"
-    assert rtok(*UNER, "--tokenizer", "speak", "--mimic", "embedded:ru", "--out", str(folder)) == 0
+    assert rtok(*UNER, "--tokenizer", "speak", "--ahead", "--mimic", "embedded:ru", "--out", str(folder)) == 0
     return folder
 
 
@@ -121,7 +121,7 @@ def test_a_run_from_a_trained_tokenizer_at_a_length(rtok: Rtok, speak_run: Path,
 
 
 def test_the_paper_s_tokenizer(rtok: Rtok, tmp_path: Path) -> None:
-    assert rtok(*UNER, "--tokenizer", "speak", "--faithful", "--epochs", "1", "--out", str(tmp_path / "run")) == 0
+    assert rtok(*UNER, "--tokenizer", "speak", "--epochs", "1", "--out", str(tmp_path / "run")) == 0
     described = json.loads((tmp_path / "run" / "best" / "tokenizer" / "config.json").read_text(encoding="utf-8"))
     assert described["look_ahead"] == 0
     assert described["config"]["tokenizer"]["encoder"] == "linear"
@@ -137,7 +137,7 @@ def test_xnli(rtok: Rtok, tmp_path: Path, name: str) -> None:
 
 
 def test_a_resumed_run_is_the_whole_run(rtok: Rtok, speak_run: Path, tmp_path: Path) -> None:
-    flags = [*UNER, "--tokenizer", "speak", "--mimic", "embedded:ru", "--out", str(tmp_path / "run")]
+    flags = [*UNER, "--tokenizer", "speak", "--ahead", "--mimic", "embedded:ru", "--out", str(tmp_path / "run")]
     assert rtok(*flags, "--stop-after", "2") == 0
     assert not (tmp_path / "run" / "results.json").exists()
     assert rtok(*flags, "--resume") == 0
@@ -154,7 +154,7 @@ def test_the_newest_whole_checkpoint(
 ) -> None:
     """A flipped bit is refused with what there is; `--resume auto` repeats the last epoch bit for bit."""
     run = Path(shutil.copytree(speak_run, tmp_path / "run"))
-    flags = [*UNER, "--tokenizer", "speak", "--mimic", "embedded:ru", "--out", str(run)]
+    flags = [*UNER, "--tokenizer", "speak", "--ahead", "--mimic", "embedded:ru", "--out", str(run)]
     data = bytearray((run / "state.safetensors").read_bytes())
     data[len(data) // 2] ^= 4
     (run / "state.safetensors").write_bytes(data)
@@ -237,9 +237,12 @@ def test_entropy_of_the_masked_language_head(encoder: Path, rtok: Rtok, tmp_path
         (["--tokenizer", "dytok-word", "--start-from", "x"], "--start-from is given with --tokenizer dytok-word"),
         (["--tokenizer", "speak", "--start-from", "./nowhere"], "nowhere: no such run folder"),
         (["--look-ahead", "5"], "look_ahead is 5; allowed: 0 to 4"),
-        (["--context", "3"], "look_ahead is 4; allowed with the window encoder, which sees 3: 0 to 2"),
-        (["--encoder", "linear"], "look_ahead is 4; allowed with the linear encoder, which reads one character: 0"),
-        (["--faithful", "--target-length", "0.9"], "target_length is 0.9; allowed: 0 with L_mem"),
+        (["--ahead", "--context", "3"], "look_ahead is 4; allowed with the window encoder, which sees 3: 0 to 2"),
+        (
+            ["--ahead", "--encoder", "linear"],
+            "look_ahead is 4; allowed with the linear encoder, which reads one character: 0",
+        ),
+        (["--target-length", "0.9"], "target_length is 0.9; allowed: 0 with L_mem"),
         (["--device", "toaster"], "--device is 'toaster'"),
         (["--resume"], "holds no run to resume"),
         (["--resume", "--overwrite"], "exclude each other"),

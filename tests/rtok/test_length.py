@@ -19,7 +19,10 @@ from speak_neuro.rtok.training.joint import JointTokenizer
 from speak_neuro.rtok.training.proxies import Segment
 
 NEURON = NeuronConfig(decay=0.25, reset_mode="hard")
-SHARED = {"encoder_width": 16, "context": 4, "look_ahead": 1, "tokenizer_learning_rate": 1e-2}
+SHARED = {
+    "encoder": "window", "encoder_width": 16, "context": 4, "look_ahead": 1, "neuron_loss": "spike", "tanh": False,
+    "tokenizer_learning_rate": 1e-2,
+}  # fmt: skip
 
 
 def pieces(unit: str) -> list[str]:
@@ -131,10 +134,13 @@ def test_a_run_begins_with_a_trained_tokenizer(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"encoder": "linear", "context": 1, "look_ahead": 1}, "look_ahead is 1; allowed with the linear encoder"),
-        ({"context": 3, "look_ahead": 3}, "look_ahead is 3; allowed with the window encoder, which sees 3: 0 to 2"),
+        (
+            {"encoder": "window", "context": 3, "look_ahead": 3},
+            "look_ahead is 3; allowed with the window encoder, which sees 3: 0 to 2",
+        ),
         ({"look_ahead": 5}, "look_ahead is 5; allowed: 0 to 4"),
-        ({"target_length": 0.9, "neuron_loss": "membrane"}, "target_length is 0.9; allowed: 0 with L_mem"),
-        ({"target_length": 0.9, "tanh": True}, "target_length is 0.9; allowed: 0 with L_mem"),
+        ({"target_length": 0.9, "tanh": False}, "target_length is 0.9; allowed: 0 with L_mem"),
+        ({"target_length": 0.9, "neuron_loss": "spike", "tanh": True}, "target_length is 0.9; allowed: 0 with L_mem"),
         ({"target_length": -1.0}, "target_length is -1.0; allowed: 0.0 to 4.0"),
         ({"neuron_loss": "hinge"}, "neuron_loss is 'hinge'; allowed: spike, membrane"),
     ],

@@ -12,7 +12,7 @@ from speak_neuro.common.command import at_least
 from speak_neuro.common.settings import from_dict, override, to_dict
 from speak_neuro.common.tensors import tensors_digest
 from speak_neuro.errors import SpeakError
-from speak_neuro.rtok.config import DEFAULTS, RTokConfig, faithful
+from speak_neuro.rtok.config import DEFAULTS, RTokConfig, ahead
 from speak_neuro.rtok.tasks.task import TASKS, Split, Task
 from speak_neuro.rtok.tokenizers.baselines import check_embedder, check_name
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
@@ -42,7 +42,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
         if getattr(arguments, flag) and name != "speak":
             given = f"--{flag.replace('_', '-')} is given with --tokenizer {name}"
             raise SpeakError(f"{given}; allowed: speak, the others do not learn")
-    begin = faithful(DEFAULTS[task.name]) if arguments.faithful else DEFAULTS[task.name]
+    begin = ahead(DEFAULTS[task.name]) if arguments.ahead else DEFAULTS[task.name]
     if arguments.start_from is not None:
         begin = like(arguments.start_from, begin)
     config: RTokConfig = override(begin, arguments)
