@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from scripts import load
 
+from speak_neuro.common import jobs
+
 ROOT = Path(__file__).resolve().parents[2]
 DASH = "\u2013"
 
@@ -115,14 +117,15 @@ def test_a_seed_or_tokenizer_named_twice_is_one_run(tmp_path: Path, monkeypatch:
         def poll(self) -> int:
             return 0
 
-    def start(arguments: Any, variant: str, seed: int, flags: Any) -> Done:
-        begun.append((variant, seed))
-        folder = out / f"{variant}-{seed}"
+    def start(job: jobs.Job) -> Done:
+        variant, _, seed = job.log.stem.rpartition("-")
+        begun.append((variant, int(seed)))
+        folder = job.log.with_suffix("")
         folder.mkdir()
-        (folder / "results.json").write_text(json.dumps(made_up(variant, seed, 0.7, 20.0)), encoding="utf-8")
+        (folder / "results.json").write_text(json.dumps(made_up(variant, int(seed), 0.7, 20.0)), encoding="utf-8")
         return Done()
 
-    monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr(jobs, "start", start)
     flags = ["--data", "d", "--out", str(out), "--seeds", "1", "1", "2", "1", "--jobs", "4", "--quiet"]
     flags += ["--tokenizers", "dytok-word", "dytok-word", "--json", str(tmp_path / "all.json")]
     assert runs.main(flags) == 0
