@@ -35,7 +35,9 @@ def test_pieces_go_on_where_the_file_has_come_to(tmp_path: Path, monkeypatch: py
     assert seconds > 5
     last = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
     lost = steps + 3 - json.loads(last)["step"]  # the clock of each of three begins after its first step
-    assert 0 <= lost < 2 * 20  # the second and the third began where the one before saved
+    # The second and the third began where the one before saved: a piece that ends at a step whose checkpoint is due
+    # has not written it yet, and loses all of the twenty.
+    assert 0 <= lost <= 2 * 20
     monkeypatch.setattr(soak, "LIMIT_MIB", -1000)
     assert soak.main([*flags, "--minutes", "0.05"]) == 1
 
