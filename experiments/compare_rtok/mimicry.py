@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tune_tokenizer import kept_cells, mean_of, spread
+from tune_tokenizer import filled, mean_of, show, spread
 from words import LONGEST, opening_row, text_words, uner_words, value_row
 
 from speak_neuro.common.command import at_least, run_command
 from speak_neuro.common.files import check_writable
-from speak_neuro.common.provenance import write_result
 from speak_neuro.config import NeuronConfig, TokenizerConfig, TrainingConfig
 from speak_neuro.errors import SpeakError
 
@@ -110,24 +109,14 @@ def learn(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_writable(arguments.json.with_suffix(".md"))
     import torch
-    from tqdm import tqdm
 
     torch.set_num_threads(arguments.threads)
     data = Data(arguments)
     names = ("steps", "words", "learning_rate")
     settings = {**{name: getattr(arguments, name) for name in names}, "pieces": str(arguments.pieces)}
-    cells = kept_cells(arguments.json, data.record, settings)
-    wanted = dict.fromkeys((row, seed) for seed in arguments.seeds for row in arguments.rows)
-    missing = [cell for cell in wanted if "/".join(map(str, cell)) not in cells]
-    for row, seed in tqdm(missing, unit="cell", disable=arguments.quiet):
-        cells[f"{row}/{seed}"] = score(data, row, seed, arguments)
-        write_result(arguments, {"data": data.record, "settings": settings, "cells": cells})
-    text = table(cells, data.record)
-    print(text)
-    if arguments.json is not None:
-        path = arguments.json.with_suffix(".md")
-        path.write_text(text + "\n", encoding="utf-8")
-        print(f"wrote {arguments.json} and {path}")
+    wanted = ((row, seed) for seed in arguments.seeds for row in arguments.rows)
+    cells = filled(arguments, data.record, settings, wanted, lambda *cell: score(data, *cell, arguments))
+    show(arguments, table(cells, data.record))
     return 0
 
 

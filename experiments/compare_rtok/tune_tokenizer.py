@@ -19,7 +19,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,6 @@ def tune(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_writable(arguments.json.with_suffix(".md"))
     import torch
-    from tqdm import tqdm
 
     torch.set_num_threads(arguments.threads)
     data = Data(arguments)
@@ -105,20 +104,37 @@ def tune(arguments: argparse.Namespace) -> int:
         "positive_weight": arguments.positive_weight,
         "pieces": str(arguments.pieces),
     }
-    cells = kept_cells(arguments.json, data.record, settings)
-    wanted = dict.fromkeys((r, m, s) for s in arguments.seeds for r in arguments.rows for m in arguments.modes)
-    missing = [cell for cell in wanted if "/".join(map(str, cell)) not in cells]
-    for row, mode, seed in tqdm(missing, unit="cell", disable=arguments.quiet):
-        cells[f"{row}/{mode}/{seed}"] = score(data, row, mode, seed, arguments)
-        metrics = {"data": data.record, "settings": settings, "cells": cells}
-        write_result(arguments, metrics)
-    text = table(cells, data.record)
+    wanted = ((row, mode, seed) for seed in arguments.seeds for row in arguments.rows for mode in arguments.modes)
+    cells = filled(arguments, data.record, settings, wanted, lambda *cell: score(data, *cell, arguments))
+    show(arguments, table(cells, data.record))
+    return 0
+
+
+def filled(
+    arguments: argparse.Namespace,
+    record: dict[str, Any],
+    settings: dict[str, Any],
+    wanted: Iterable[tuple[Any, ...]],
+    score: Callable[..., dict[str, float]],
+) -> dict[str, dict[str, float]]:
+    """Every cell by its name, those that the results file lacks scored one by one and written as they come."""
+    from tqdm import tqdm
+
+    cells = kept_cells(arguments.json, record, settings)
+    names = {"/".join(map(str, cell)): cell for cell in wanted}
+    for name in tqdm([name for name in names if name not in cells], unit="cell", disable=arguments.quiet):
+        cells[name] = score(*names[name])
+        write_result(arguments, {"data": record, "settings": settings, "cells": cells})
+    return cells
+
+
+def show(arguments: argparse.Namespace, text: str) -> None:
+    """Print the table, and write it beside the results."""
     print(text)
     if arguments.json is not None:
         path = arguments.json.with_suffix(".md")
         path.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {arguments.json} and {path}")
-    return 0
 
 
 class Data:
