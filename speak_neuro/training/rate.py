@@ -18,7 +18,8 @@ learned on tokens of 4.5 characters is worse at tokens of 4 than one that learne
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -75,13 +76,21 @@ def at_target(system: System, ids: npt.NDArray[np.int32], window: int, keep: boo
     if not biases or not target:
         yield
         return
-    before = [bias.detach().clone() for bias in biases]
-    calibrate(system, ids, window, target)
-    yield
-    if not keep:
+    with contextlib.nullcontext() if keep else restored(biases):
+        calibrate(system, ids, window, target)
+        yield
+
+
+@contextlib.contextmanager
+def restored(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Afterwards the parameters are as they were."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield
+    finally:
         with torch.no_grad():
-            for bias, old in zip(biases, before, strict=True):
-                bias.copy_(old)
+            for parameter, old in zip(parameters, before, strict=True):
+                parameter.copy_(old)
 
 
 def shifted(system: System) -> list[tuple[Tensor, float]]:
@@ -105,6 +114,7 @@ def calibrate(system: System, ids: npt.NDArray[np.int32], window: int, target: f
 
 def shift_to(target: float, rate: Callable[[float], float]) -> float:
     """The shift at which `rate`, which grows with it, is nearest to 1 / target; it may jump over it."""
+    rate = functools.cache(rate)  # the last two places were looked at on the way
     low, high = -REACH, REACH
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -22,7 +22,7 @@ from speak_neuro.rtok.text.limits import Limits, tokens_of
 from speak_neuro.rtok.tokenizers.speak import CharacterTokenizer
 from speak_neuro.rtok.training.proxies import Segment
 from speak_neuro.supervision.knob import Knob
-from speak_neuro.training.rate import REACH, STEPS, shift_to
+from speak_neuro.training.rate import REACH, STEPS, restored, shift_to
 
 POSITIONS = 1 << 14
 """Padded characters whose currents are computed at once."""
@@ -61,15 +61,9 @@ class TargetLength:
         if not self.target:
             yield
             return
-        biases = [bias for bias, _ in offsets(tokenizer)]
-        before = [bias.detach().clone() for bias in biases]
-        self._shift(tokenizer, limits, units, texts)
-        try:
+        with restored([bias for bias, _ in offsets(tokenizer)]):
+            self._shift(tokenizer, limits, units, texts)
             yield
-        finally:
-            with torch.no_grad():
-                for bias, old in zip(biases, before, strict=True):
-                    bias.copy_(old)
 
     def begin(self, tokenizer: CharacterTokenizer, limits: Limits, units: Sequence[str], texts: int) -> None:
         """Shift a tokenizer to the target before it goes on to learn, and the price with it: what L_spike wants of the
